@@ -1,0 +1,86 @@
+# Everything runs from .venv, which `make setup` makes from requirements.lock. `make` alone lists the targets.
+VENV ?= .venv
+BIN := $(VENV)/bin
+NODES ?= 6
+export VENV
+# uv trusts what the system trusts, as pip does.
+export UV_SYSTEM_CERTS ?= 1
+
+# Both spell the same set of packages: the workspace's own and what set-up needs.
+LOCK_INPUTS := pyproject.toml tools/lock.in
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check format bench bench-tor sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv (instant when nothing changed)
+	@tools/setup.sh
+
+demo: setup ## a whole network, a page and 64 MB through three hops; ONCE=1 stops after the fetch
+	@$(BIN)/phantomband demo $(if $(ONCE),--once) $(ARGS)
+
+test: setup ## the tests, without the slow ones
+	@$(BIN)/python -m pytest -m "not slow" tests $(ARGS)
+
+test-slow: setup ## the slow tests
+	@$(BIN)/python -m pytest -m slow tests $(ARGS)
+
+check: setup ## format, lint, types, walls, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow" tests $(ARGS)
+
+format: setup ## format and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## speed of the parts and of the whole
+	@for f in bench/micro_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
+
+bench-tor: setup ## beside a local Tor network; QUICK=1 ends in about a minute
+	@$(BIN)/python bench/tor.py $(if $(QUICK),--quick) $(ARGS)
+
+sim: setup ## simulate flows and who can link them; ARGS="--mix timed --interval 1 --seeds 20"
+	@$(BIN)/phantomband sim $(ARGS)
+
+testnet-up: setup ## start a test network in the background; NODES=6 ARGS="--mix timed"
+	@$(BIN)/phantomband testnet up --nodes $(NODES) --detach $(ARGS)
+
+testnet-down: setup ## stop it
+	@$(BIN)/phantomband testnet down $(ARGS)
+
+testnet-status: setup ## what runs
+	@$(BIN)/phantomband testnet status $(ARGS)
+
+protos: setup ## generate phantomband.proto again
+	@$(BIN)/python common/build_protos.py
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --upgrade $(LOCK_INPUTS) --group dev --output-file requirements.lock
+
+wheels: setup ## build all packages as wheels into dist/
+	@for p in common cli services/*/; do $(BIN)/uv build -q --no-sources --wheel --no-build-isolation --python $(BIN)/python --out-dir dist $$p || exit 1; done
+
+images: setup ## build the container images
+	@deploy/build.sh $(ARGS)
+
+COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+compose-up: ## start compose.yaml's network in the background; make images first
+	@$(COMPOSE) up --detach $(ARGS)
+
+compose-down: ## stop it, and forget its keys
+	@$(COMPOSE) down --volumes --remove-orphans $(ARGS)
+
+compose-test: setup ## build the images, and test a network of containers
+	@$(BIN)/python -m pytest -m docker tests $(ARGS)
+
+clean: ## remove what was built
+	@if [ -x $(BIN)/phantomband ]; then $(BIN)/phantomband testnet down --quiet || true; fi
+	rm -rf $(VENV) dist build wheels .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache common/src/phantomband/proto
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The phantomband command."""

@@ -1,0 +1,100 @@
+"""`python -m phantomband_cli.ceremony`: first step of a container network: keys and genesis.
+
+All services need a genesis file that names the directories' keys, and none may read another's keys: so this
+runs once, before them and without a network, with the volumes of the directories and of their gateways,
+and ends.
+
+    KEYS/1/directory/identity.key    KEYS/1/gateway/link.key    ...    GENESIS
+
+Where there is a genesis already, it is left as it is: a network that is started again is the same network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from phantomband.core.crypto.random_source import RandomSource
+from phantomband.core.crypto.sign import IDENTITY_PRIVATE_BYTES, IdentityKey
+from phantomband.core.errors import Malformed, UserError
+from phantomband.core.link import LinkKey
+from phantomband.core.netdir.address import NodeAddress
+from phantomband.core.netdir.epoch import EpochClock
+from phantomband.core.netdir.genesis import DirectoryInfo, Genesis
+from phantomband.core.netdir.genesis_file import genesis_text
+from phantomband.runtime.keystore import load_or_create, write_whole
+
+from phantomband_cli.testnet.prepare import (
+    EPOCH_SECONDS,
+    IDENTITY_FILE,
+    LINK_KEY_BYTES,
+    LINK_KEY_FILE,
+    STARTUP_SECONDS,
+)
+
+STARTUP_EPOCHS = 180
+"""Three minutes of one-second epochs: containers may take that long to start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One directory of the network to be: `NICKNAME=ADDRESS,ADDRESS...`."""
+
+    nickname: str
+    addresses: tuple[NodeAddress, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Seat:
+        """Raises: UserError."""
+        nickname, equals, rest = text.partition("=")
+        try:
+            addresses = tuple(NodeAddress.parse(a) for a in rest.split(","))
+        except (ValueError, Malformed) as e:
+            raise UserError(f"{text}: {e}. Write NAME=transport://IP:port,...") from None
+        if not (nickname and equals):
+            raise UserError(f"{text}: there is no name. Write NAME=transport://IP:port,...")
+        return cls(nickname, addresses)
+
+
+def hold(keys: Path, genesis: Path, seats: Sequence[Seat], min_relays: int, now: float, random: RandomSource) -> bool:
+    """Makes keys and genesis. Returns: False if there was a genesis already."""
+    if genesis.exists():
+        return False
+    directories = tuple(_directory(keys / str(i), seat, random) for i, seat in enumerate(seats, 1))
+    clock = EpochClock(int(now), STARTUP_EPOCHS, STARTUP_SECONDS, EPOCH_SECONDS)
+    text = genesis_text(Genesis("compose", True, clock, min_relays, directories))
+    write_whole(genesis, text.encode("ascii"), 0o644)
+    return True
+
+
+def _directory(home: Path, seat: Seat, random: RandomSource) -> DirectoryInfo:
+    identity = IdentityKey(load_or_create(home / IDENTITY_FILE, IDENTITY_PRIVATE_BYTES, random))
+    link = LinkKey(load_or_create(home / LINK_KEY_FILE, LINK_KEY_BYTES, random))
+    return DirectoryInfo(seat.nickname, identity.public.raw, link.public, seat.addresses)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m phantomband_cli.ceremony",
+        description="Makes the keys of the directories, and the genesis file",
+    )
+    parser.add_argument("--keys", type=Path, default=Path("/keys"), help="where the volumes are")
+    parser.add_argument("--genesis", type=Path, default=Path("/genesis/genesis.json"), help="file to write")
+    parser.add_argument("--min-relays", type=int, required=True, help="nodes that a view must have")
+    parser.add_argument("seats", nargs="+", metavar="NAME=ADDRESS,...", help="the directories")
+    chosen = parser.parse_args(argv)
+    try:
+        seats = [Seat.parse(text) for text in chosen.seats]
+        new = hold(chosen.keys, chosen.genesis, seats, chosen.min_relays, time.time(), os.urandom)
+    except UserError as e:
+        raise SystemExit(f"error: {e}") from None
+    print("a new network" if new else "the network of last time", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""The `phantomband` command. Nothing heavy is imported before the command that needs it runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from phantomband_cli.config_check import Kind
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Onion routing with mixing.",
+)
+testnet_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="A whole network on this machine.")
+node_app = typer.Typer(
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    help="Run a node: its four services, restarted if they die.",
+)
+config_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Look at configuration files.")
+app.add_typer(testnet_app, name="testnet")
+app.add_typer(node_app, name="node")
+app.add_typer(config_app, name="config")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON value, for scripts.")]
+Directory = Annotated[Optional[Path], typer.Option("--dir", help="Where the test network keeps its files.")]  # noqa: UP045
+Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, stronger than file and environment.")]
+ConfigFile = Annotated[Optional[Path], typer.Option("--config", help="Configuration file (TOML).")]  # noqa: UP045
+RunDir = Annotated[Optional[Path], typer.Option("--run-dir", help="Where the client's control socket is.")]  # noqa: UP045
+
+Nodes = Annotated[int, typer.Option(help="Nodes; each is four processes.")]
+Mix = Annotated[str, typer.Option(help="Mixing strategy: none, threshold, timed, pool, poisson or slots.")]
+Lane = Annotated[str, typer.Option(help="How cells move between the services of a node: unix or grpc.")]
+TransportName = Annotated[str, typer.Option("--transport", help="How the client reaches its guard: tcp, tls or quic.")]
+SocksPort = Annotated[int, typer.Option(help="Port of the SOCKS5 proxy; 0: any free one.")]
+HttpPort = Annotated[Optional[int], typer.Option(help="Port of an HTTP CONNECT proxy; 0: any free one.")]  # noqa: UP045
+Exits = Annotated[int, typer.Option(help="Nodes that are exits; 0: half of them.")]
+Directories = Annotated[int, typer.Option(help="Nodes that vote on the view; 0: four.")]
+
+
+Subnet = Annotated[str, typer.Option(help="First two numbers of the containers' addresses.")]
+Out = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--out", help="Directory to write into; absent: standard output, with the usual subnet."),
+]
+
+
+@testnet_app.command("up")
+def network_up(
+    nodes: Nodes = 6,
+    mix: Mix = "none",
+    lane: Lane = "unix",
+    transport: TransportName = "tls",
+    socks_port: SocksPort = 9150,
+    http_port: HttpPort = None,
+    exits: Exits = 0,
+    directories: Directories = 0,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is up, and leave it running.")] = False,
+    directory: Directory = None,
+    json: Json = False,
+) -> None:
+    """Start a test network; without --detach it ends with Ctrl-C."""
+    from phantomband_cli.testnet import command
+    from phantomband_cli.testnet.options import Options
+
+    options = Options(nodes, mix, lane, transport, socks_port, http_port, exits, directories)
+    command.up(options, directory, detach, json)
+
+
+@testnet_app.command("down")
+def network_down(
+    directory: Directory = None, quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing.")] = False
+) -> None:
+    """Stop the test network; leaves nothing running."""
+    from phantomband_cli.testnet import command
+
+    command.down(directory, quiet)
+
+
+@testnet_app.command("status")
+def network_status(directory: Directory = None, json: Json = False) -> None:
+    """What runs and what it does. Exit code 1 if no test network runs."""
+    from phantomband_cli.testnet import command
+
+    raise typer.Exit(command.status(directory, json))
+
+
+@testnet_app.command("compose")
+def network_compose(
+    nodes: Nodes = 6,
+    mix: Mix = "none",
+    lane: Lane = "unix",
+    exits: Exits = 0,
+    transport: TransportName = "tls",
+    subnet: Subnet = "10.86",
+    out: Out = None,
+) -> None:
+    """Write compose.yaml: the same network as containers."""
+    from phantomband_cli.compose import generate, render
+
+    if out is None:
+        sys.stdout.write(render(nodes, mix, lane, exits, transport, subnet))
+    else:
+        print(f"wrote {generate(out, nodes, mix, lane, exits, transport, subnet)}")
+
+
+@app.command("client")
+def client(
+    config: ConfigFile = None,
+    settings: Settings = None,
+    quiet: Annotated[bool, typer.Option("--quiet")] = False,
+) -> None:
+    """Run the client: a SOCKS5 proxy into the network."""
+    from phantomband_cli.node import run_client
+
+    run_client(_needed(config), settings or [], progress=not quiet)
+
+
+@node_app.callback()
+def node(context: typer.Context, config: ConfigFile = None, settings: Settings = None) -> None:
+    """Run a node: its four services, restarted if they die."""
+    if context.invoked_subcommand is None:
+        from phantomband_cli.node import run_node
+
+        raise typer.Exit(run_node(_needed(config), settings or []))
+
+
+@node_app.command("init")
+def node_init(
+    genesis: Annotated[Path, typer.Option(help="Genesis file of the network to join.")],
+    config: Annotated[Path, typer.Option(help="File to write.")] = Path("node.toml"),
+    nickname: Annotated[str, typer.Option(help="Name that others see.")] = "unnamed",
+    data_dir: Annotated[Path, typer.Option(help="Where keys and views are kept.")] = Path("phantomband-node"),
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9001,
+) -> None:
+    """Write a configuration for a new node."""
+    from phantomband_cli.node import write_node_config
+
+    write_node_config(config, nickname, genesis, data_dir, port)
+    print(f"wrote {config}. Start the node with: phantomband node --config {config}")
+
+
+@config_app.command("check")
+def config_check(
+    file: Annotated[Path, typer.Argument(help="Configuration file (TOML).")],
+    kind: Annotated[Optional[str], typer.Option(help="node or client; guessed if absent.")] = None,  # noqa: UP045
+) -> None:
+    """Say whether a configuration can be used, and if not: which key, which value, what to do."""
+    from phantomband.core.errors import UserError
+
+    from phantomband_cli.config_check import check
+
+    if kind not in (None, "node", "client"):
+        raise UserError(f"--kind {kind}: unknown. Use node or client")
+    print(f"{file}: good for a {check(file, cast('Kind | None', kind))}")
+
+
+@app.command("status")
+def status(config: ConfigFile = None, run_dir: RunDir = None, directory: Directory = None, json: Json = False) -> None:
+    """How the client is."""
+    from phantomband_cli.ask import show_status
+
+    show_status(config, run_dir, directory, json)
+
+
+@app.command("circuits")
+def circuits(
+    config: ConfigFile = None, run_dir: RunDir = None, directory: Directory = None, json: Json = False
+) -> None:
+    """The client's circuits and their paths."""
+    from phantomband_cli.ask import show_circuits
+
+    show_circuits(config, run_dir, directory, json)
+
+
+@app.command("newnym")
+def newnym(config: ConfigFile = None, run_dir: RunDir = None, directory: Directory = None, json: Json = False) -> None:
+    """Use new circuits for all new streams."""
+    from phantomband_cli.ask import new_identity
+
+    new_identity(config, run_dir, directory, json)
+
+
+@app.command("demo")
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Stop after the fetch.")] = False,
+    nodes: Nodes = 6,
+    mix: Mix = "none",
+    lane: Lane = "unix",
+    transport: TransportName = "tls",
+    socks_port: SocksPort = 9150,
+) -> None:
+    """Start a network, fetch a page and a 64 MB file through three hops, and show what happened."""
+    from phantomband_cli.demo.run import run_demo
+    from phantomband_cli.testnet.options import Options
+
+    raise typer.Exit(run_demo(Options(nodes, mix, lane, transport, socks_port), once))
+
+
+@app.command("sim")
+def sim(
+    flows: Annotated[int, typer.Option(min=2, help="Clients; each browses over a circuit of its own.")] = 40,
+    seconds: Annotated[float, typer.Option(min=1, help="Virtual seconds that the adversary watches.")] = 60.0,
+    nodes: Annotated[int, typer.Option(min=3, help="Nodes; all are exits.")] = 6,
+    mix: Annotated[str, typer.Option(help="Mixing strategy; `none` is always measured too.")] = "timed",
+    interval: Annotated[list[float] | None, typer.Option(help="Seconds; may be repeated. [default: 0.05]")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each strategy, with the seeds 1, 2, ...")] = 5,
+    json: Annotated[Optional[Path], typer.Option("--json", help="File for the results.")] = None,  # noqa: UP045
+) -> None:
+    """Simulate flows and an adversary who watches both ends: a table and, last, one JSON line."""
+    from phantomband_cli.sim.network import Scenario
+    from phantomband_cli.sim.run import Plan, run_sim
+
+    scenario = Scenario(flows, seconds, nodes)
+    run_sim(Plan(scenario, mix, tuple(interval or [0.05]), tuple(range(1, seeds + 1))), json)
+
+
+def _needed(config: Path | None) -> Path:
+    from phantomband.core.errors import UserError
+
+    if config is None:
+        raise UserError("no configuration. Give a file with --config; `phantomband node init` writes one for a node")
+    return config
+
+
+def _ended(number: int, frame: Any) -> NoReturn:
+    """SIGTERM unwinds the stack, so that everything is cleaned up."""
+    raise SystemExit(128 + number)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point: a user's mistake is one or two lines on standard error and exit code 2."""
+    from phantomband.core.errors import UserError
+
+    signal.signal(signal.SIGTERM, _ended)
+    try:
+        app(args=list(argv) if argv is not None else None)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What people see: tables and progress lines. Scripts use --json instead."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PIPE_COLUMNS = 200
+
+
+def testnet(status: Mapping[str, Any]) -> None:
+    """The table of `testnet status`."""
+    console = _console()
+    table = Table("node", "role", "service", "pid", "state", "restarts", "doing", box=None, pad_edge=False)
+    for node in status["nodes"]:
+        role = ", ".join(word for word in ("directory", "exit") if node[word]) or "-"
+        for i, service in enumerate(node["services"]):
+            table.add_row(*((node["name"], role) if i == 0 else ("", "")), *_service_row(service))
+    client = status["client"]
+    if client:
+        table.add_row("client", "", *_service_row(client))
+    console.print(table)
+    if client and client["bootstrap"]:
+        bootstrap = client["bootstrap"]
+        console.print(f"client: {bootstrap['percent']}% {bootstrap['phase']}; SOCKS5 at {status['socks']}")
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a file or pipe wide enough that no row wraps."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+
+
+def _service_row(service: Mapping[str, Any]) -> tuple[str, ...]:
+    values = service["status"] or {}
+    doing = ", ".join(f"{values[name]:g} {said}" for name, said in _SHOWN.items() if name in values)
+    pid = str(service["pid"]) if service["pid"] else "-"
+    return (service["service"], pid, service["state"], str(service["restarts"]), doing)
+
+
+_SHOWN = {
+    "view_nodes": "nodes known",
+    "links": "links",
+    "circuits": "circuits",
+    "exit_streams": "exit streams",
+    "held": "cells held",
+    "streams": "streams",
+}
+"""Status values in the table, in this order, and what they are called there; --json has all."""
+
+
+def client(status: Mapping[str, Any]) -> None:
+    """The lines of `status`."""
+    bootstrap = status["bootstrap"]
+    print(f"bootstrap   {bootstrap['percent']}% {bootstrap['phase']}")
+    print(f"SOCKS5      {status['socks_address']}")
+    if status["http_address"]:
+        print(f"HTTP proxy  {status['http_address']}")
+    print(f"transport   {status['transport']}")
+    print(f"circuits    {status['circuits_open']} open, {status['streams_open']} streams")
+    print(f"traffic     {status['bytes_in'] / 1e6:.1f} MB in, {status['bytes_out'] / 1e6:.1f} MB out")
+    print(f"view        epoch {status['view_epoch']}, {status['view_nodes']} nodes")
+    if status["trouble"]:
+        print(f"trouble     {status['trouble']}")
+
+
+def circuits(all_circuits: Sequence[Mapping[str, Any]]) -> None:
+    """The table of `circuits`."""
+    table = Table("id", "state", "path", "streams", "age s", "round trip ms", "window", box=None, pad_edge=False)
+    for c in all_circuits:
+        table.add_row(
+            str(c["id"]), c["state"], path(c["hops"]), str(c["streams"]), f"{c['age_seconds']:.0f}",
+            f"{c['round_trip_seconds'] * 1e3:.1f}", str(c["window_cells"]),
+        )  # fmt: skip
+    _console().print(table)
+
+
+def path(hops: Sequence[Mapping[str, str]]) -> str:
+    """Names of the hops in order."""
+    return " -> ".join(hop["nickname"] or hop["node_id"][:8] for hop in hops)
+
+
+def progress(percent: int, phase: str) -> None:
+    """One line of a bootstrap."""
+    print(f"  {percent:3d}%  {phase}", flush=True)

@@ -1,0 +1,225 @@
+"""`phantomband sim`: simulates, attacks, prints a table and one JSON line. The control `none` is always first."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+from phantomband.core.errors import UserError
+from phantomband.runtime.settings import MixerSection
+from phantomband_mixer.service import strategy
+from pydantic import ValidationError
+
+from phantomband_cli.sim.correlate import Correlator
+from phantomband_cli.sim.metrics import Estimate, mean, median, times_to_link, top1, true_positives
+from phantomband_cli.sim.network import Network, Outcome, Scenario
+
+FALSE_POSITIVES = (1e-2, 1e-3)
+PARAMETER = {
+    "threshold": "max_wait",
+    "timed": "interval",
+    "pool": "interval",
+    "poisson": "mean_delay",
+    "slots": "slot",
+}
+"""What `--interval` sets, in the configuration's `mixer` section; the other parameters keep their defaults."""
+
+TICKING = frozenset({"timed", "pool"})
+"""Strategies that release at every `interval`."""
+
+STEPS = 12
+"""Times at which the adversary looks, evenly spread over the measured seconds: the resolution of the time to link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run."""
+
+    scenario: Scenario
+    mix: str
+    intervals: tuple[float, ...]
+    """Seconds, one measurement for each: the strategy's main parameter; `none` has none."""
+    seeds: tuple[int, ...]
+
+    def sections(self) -> list[MixerSection]:
+        """The strategies to compare; the control first.
+
+        Raises:
+            UserError: a strategy or parameter that the mixer does not have.
+        """
+        out = [MixerSection()]
+        if self.mix != "none":
+            out += [_section(self.mix, interval) for interval in self.intervals]
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One seed's figures."""
+
+    top1: float
+    true_positives: dict[float, float | None]
+    times_to_link: list[float]
+    first_byte: list[float]
+    cells: int
+    payload_bytes: int
+    whole: float
+    correlator: Correlator
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One strategy over all seeds."""
+
+    strategy: str
+    interval: float | None
+    top1: Estimate
+    true_positives: dict[str, Estimate]
+    time_to_link: Estimate
+    first_byte: Estimate
+    cells: Estimate
+    payload_bytes: Estimate
+    bin: Estimate
+    """The adversary's length of a bin, seconds."""
+    lag: Estimate
+    """The longest delay that the adversary tries, seconds."""
+    whole: Estimate
+    """Share of flows that lost nothing."""
+
+
+def _section(mix: str, interval: float) -> MixerSection:
+    try:
+        return MixerSection.model_validate({"strategy": mix, PARAMETER.get(mix, "interval"): interval})
+    except ValidationError as e:
+        fault = e.errors()[0]
+        flag = {"strategy": "--mix"}.get(str(fault["loc"][0]), "--interval")
+        raise UserError(f"{flag} {fault['input']}: {fault['msg']}") from e
+
+
+def simulate(scenario: Scenario, section: MixerSection, seed: int) -> Outcome:
+    """One run with the strategy that a mixer with this configuration has."""
+    return Network(scenario, lambda random: strategy(section, random), seed).run()
+
+
+def attack(outcome: Outcome, section: MixerSection, seconds: float) -> Sample:
+    """What guard and exit links give away; the strategy is known, nodes publish it."""
+    tick = section.interval if section.strategy in TICKING else None
+    correlator = Correlator.tuned(outcome.first_bytes, tick)
+    truth = range(len(outcome.clients))
+    steps = [seconds * (i + 1) / STEPS for i in range(STEPS)]
+    by_time = [(until, correlator.scores(outcome.clients, outcome.servers, until)) for until in steps]
+    scores = by_time[-1][1]
+    return Sample(
+        top1(scores, truth),
+        {rate: true_positives(scores, truth, rate) for rate in FALSE_POSITIVES},
+        times_to_link(by_time, truth),
+        [median_low(outcome.first_bytes)] if outcome.first_bytes else [],
+        outcome.cells,
+        outcome.payload_bytes,
+        outcome.whole / len(outcome.clients),
+        correlator,
+    )
+
+
+def measure(scenario: Scenario, section: MixerSection, seeds: Sequence[int], tell: Callable[[str], None]) -> Row:
+    """One strategy over all seeds."""
+    parameter = PARAMETER.get(section.strategy)
+    interval = None if parameter is None else section.model_dump()[parameter]
+    samples = []
+    for seed in seeds:
+        tell(f"{section.strategy} {interval or 0:g} s: seed {seed}")
+        samples.append(attack(simulate(scenario, section, seed), section, scenario.seconds))
+    return Row(
+        section.strategy,
+        interval,
+        mean([[s.top1] for s in samples]),
+        {f"{rate:g}": mean([_known(s.true_positives[rate]) for s in samples]) for rate in FALSE_POSITIVES},
+        median([s.times_to_link for s in samples]),
+        mean([s.first_byte for s in samples]),
+        mean([[s.cells] for s in samples]),
+        mean([[s.payload_bytes] for s in samples]),
+        mean([[s.correlator.width] for s in samples]),
+        mean([[s.correlator.lag] for s in samples]),
+        mean([[s.whole] for s in samples]),
+    )
+
+
+def _known(value: float | None) -> list[float]:
+    return [] if value is None else [value]
+
+
+def run_sim(plan: Plan, file: Path | None) -> None:
+    """Runs the plan; the table and, last, the JSON line go to standard output, progress to standard error."""
+    sections, started = plan.sections(), time.monotonic()
+    rows = [measure(plan.scenario, section, plan.seeds, _tell) for section in sections]
+    result = {
+        "command": "sim",
+        "adversary": "passive, guard and exit links",
+        "scenario": asdict(plan.scenario),
+        "seeds": list(plan.seeds),
+        "rows": [asdict(row) for row in rows],
+    }
+    line = json.dumps(result)
+    if file is not None:
+        _write(file, result)
+    print(table(rows))
+    print(f"{time.monotonic() - started:.0f} s of real time", file=sys.stderr)
+    print(line)
+
+
+def _tell(text: str) -> None:
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
+def _write(file: Path, result: dict[str, Any]) -> None:
+    try:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+    except OSError as e:
+        raise UserError(f"--json {file}: cannot be written: {e.strerror}") from e
+
+
+# ---- the table -----------------------------------------------------------------------------------------------------
+
+HEAD = (
+    "strategy",
+    "interval",
+    "top-1",
+    "TPR @ FPR 1e-2",
+    "TPR @ FPR 1e-3",
+    "time to link",
+    "first byte",
+    "cells",
+    "whole",
+)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown, each value with its 95% interval."""
+    lines = [HEAD, ("---",) * len(HEAD), *(_cells(row) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.strategy,
+        "" if row.interval is None else f"{row.interval:g} s",
+        _show(row.top1, 100, ".1f", "%"),
+        *(_show(e, 100, ".1f", "%") for e in row.true_positives.values()),
+        _show(row.time_to_link, 1, ".0f", " s"),
+        _show(row.first_byte, 1000, ".0f", " ms"),
+        _show(row.cells, 1, ",.0f", ""),
+        _show(row.whole, 100, ".0f", "%"),
+    )
+
+
+def _show(e: Estimate, scale: float, form: str, unit: str) -> str:
+    """`value unit (low to high)`; what is None is unknown or never."""
+    value, low, high = ("-" if x is None else format(x * scale, form) for x in (e.value, e.low, e.high))
+    return f"{value}{unit} ({low} to {high})" if e.value is not None else "-"

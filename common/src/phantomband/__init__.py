@@ -1,0 +1,1 @@
+"""PhantomBand: the shared library of its services (pure core, transports, runtime)."""

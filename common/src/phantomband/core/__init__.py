@@ -1,0 +1,1 @@
+"""The pure core: sans-io machines. No clock, no randomness, no await, no socket inside."""

@@ -1,0 +1,1 @@
+"""Circuits at the client and at the relay, and the batches of cells between them."""

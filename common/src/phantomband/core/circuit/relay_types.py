@@ -1,0 +1,91 @@
+"""What the relay's circuit machine is bounded by, counts, and asks of the service around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from phantomband.core.ids import CircuitId, HopNumber, LinkId, NodeId
+from phantomband.core.stream.messages import Answer, EndReason, Target
+from phantomband.core.stream.stream import Stream, StreamHandler
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """Bounds of a relay's tables; what happens at each is said there."""
+
+    circuits: int = 65_536
+    """Circuits in all; one more is answered with DESTROY."""
+    circuits_per_link: int = 8_192
+    """Circuits on one link; one more is answered with DESTROY."""
+    streams_per_circuit: int = 1_024
+    """Streams on one circuit; one more is answered with END(RESOURCE)."""
+    pending_handshakes: int = 512
+    """CREATE cells that wait for a worker; one more is answered with DESTROY."""
+    pending_per_link: int = 64
+    """... of one link, so that no predecessor takes every place; one more is answered with DESTROY."""
+    stray_cells: int = 65_536
+    """Cells for circuits that a link does not have, ever; one more and the link is closed."""
+
+
+@dataclass(slots=True)
+class RelayCounters:
+    """Coarse numbers for metrics."""
+
+    circuits_made: int = 0
+    circuits_destroyed: int = 0
+    circuits_refused: int = 0
+    malformed: int = 0
+    bugs: int = 0
+    """Circuits that ended by a fault of ours: anything but zero is to be reported."""
+    stray: int = 0
+
+
+class RelayEffects(Protocol):
+    """What the machine asks of the service around it."""
+
+    def wake(self) -> None:
+        """There is something to flush: call `flush` soon, then drain the outbox."""
+
+    def handshake(self, job: HandshakeJob) -> None:
+        """Answer `job.onion_skin` in a worker, then call `handshake_done`."""
+
+    def open_link(self, node: NodeId) -> None:
+        """Find or dial a link to `node`, then call `link_ready`."""
+
+    def close_link(self, link: LinkId) -> None:
+        """The peer of this link breaks the protocol for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeJob:
+    """A CREATE that waits for its answer."""
+
+    link: LinkId
+    circuit: CircuitId
+    hop: HopNumber
+    onion_skin: bytes
+
+
+class NoExit:
+    """Refuses every stream."""
+
+    def begin(self, stream: Stream, target: Target) -> StreamHandler:
+        stream.end(EndReason.POLICY)
+        return _Nobody()
+
+    resolve = begin
+
+
+class _Nobody:
+    """Handler of a stream that was refused."""
+
+    def connected(self, answers: list[Answer]) -> None: ...
+
+    def data(self, pieces: list[bytes]) -> None: ...
+
+    def finished(self) -> None: ...
+
+    def ended(self, reason: EndReason) -> None: ...
+
+    def writable(self) -> None: ...

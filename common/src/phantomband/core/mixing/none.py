@@ -1,0 +1,31 @@
+"""No mixing: cells go at once. The control in every measurement, and the profile `fast`."""
+
+from __future__ import annotations
+
+from phantomband.core.ids import LinkId
+from phantomband.core.mixing.base import Batch
+
+
+class NoMixing:
+    """Releases everything at the next opportunity."""
+
+    passes = True
+
+    def __init__(self) -> None:
+        self._held: Batch = []
+        self.held = 0
+        self._due: float | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        return self._due
+
+    def add(self, link: LinkId, cells: list[bytes], now: float) -> None:
+        self._held.append((link, cells))
+        self.held += len(cells)
+        self._due = now
+
+    def release(self, now: float) -> Batch:
+        out, self._held = self._held, []
+        self.held, self._due = 0, None
+        return out

@@ -1,0 +1,197 @@
+"""Certified views: a view with signatures of a quorum of the genesis set; whoever hands it over need not be
+trusted.
+
+    certified = version 1 | length 4 | view | count 1 | (directory index 1 | signature 3,373) * count
+
+Indices are sorted and unique. Each signature (core/crypto/sign.py, context "view") is over
+network id 32 | epoch 8 | previous view's digest 32 | view digest 32 | directory set id 32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Self
+
+from phantomband.core.crypto.labels import SIGN_VIEW
+from phantomband.core.crypto.sign import IdentityPublicKey
+from phantomband.core.errors import Malformed, PhantomBandError
+from phantomband.core.netdir.codec import SIGNATURE_BYTES, sorted_unique
+from phantomband.core.netdir.epoch import NO_EPOCH, EpochClock
+from phantomband.core.netdir.genesis import MAX_DIRECTORIES, Genesis
+from phantomband.core.netdir.view import MAX_VIEW_BYTES, View, view_digest
+from phantomband.core.wire import Reader, lv32, u8, u64
+
+VERSION = 1
+
+MAX_CERTIFIED_BYTES = MAX_VIEW_BYTES + 6 + MAX_DIRECTORIES * (1 + SIGNATURE_BYTES)
+
+CLOCK_SKEW_SECONDS = 60
+"""How far in the future a view's epoch may begin; wrong clocks are common on laptops."""
+
+
+class TooFewSignatures(Malformed):
+    """The view is not certified: fewer than a quorum of the genesis set signed it."""
+
+
+class RolledBack(Malformed):
+    """An older view than one already accepted: whoever sent it is behind, or wants us to be."""
+
+
+class Expired(Malformed):
+    """Older than any view that may still be used."""
+
+
+class NotYetValid(Malformed):
+    """From the future: either our clock is slow, or the directories' clocks are fast."""
+
+
+class Forked(PhantomBandError):
+    """Two certified views of one epoch with different digests: directories broke their promise.
+
+    `first` and `second` are the proof; `culprits` are the indices of the directories that signed both.
+    """
+
+    def __init__(self, first: CertifiedView, second: CertifiedView) -> None:
+        self.first, self.second = first, second
+        self.culprits = sorted({i for i, _ in first.signatures} & {i for i, _ in second.signatures})
+        who = ", ".join(str(index) for index in self.culprits)
+        super().__init__(
+            f"epoch {first.view.epoch} has two certified views; directories {who} of the genesis set signed "
+            "both. Do not use this network until its operators have explained it"
+        )
+
+
+class Freshness(Enum):
+    """How a view stands in time."""
+
+    FRESH = "fresh"
+    VALID = "valid"
+    STALE = "stale"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class CertifiedView:
+    """A view, the bytes that were signed, and who signed them."""
+
+    view: View
+    view_bytes: bytes
+    signatures: tuple[tuple[int, bytes], ...]
+
+    @property
+    def digest(self) -> bytes:
+        return view_digest(self.view_bytes)
+
+    def encode(self) -> bytes:
+        signed = b"".join(u8(index) + signature for index, signature in self.signatures)
+        return u8(VERSION) + lv32(self.view_bytes) + u8(len(self.signatures)) + signed
+
+    @classmethod
+    def decode_untrusted(cls, data: bytes) -> Self:
+        """Checks form only."""
+        reader = Reader(data)
+        if (version := reader.u8()) != VERSION:
+            raise Malformed(f"unknown version {version} of a certified view")
+        view_bytes = reader.lv32(MAX_VIEW_BYTES)
+        count = reader.u8()
+        if count > MAX_DIRECTORIES:
+            raise Malformed(f"a view has at most {MAX_DIRECTORIES} signatures")
+        signatures = tuple((reader.u8(), reader.take(SIGNATURE_BYTES)) for _ in range(count))
+        reader.end()
+        sorted_unique([index for index, _ in signatures], "signatures")
+        return cls(View.decode_untrusted(view_bytes), view_bytes, signatures)
+
+
+def certificate_message(network_id: bytes, epoch: int, previous: bytes, digest: bytes, set_id: bytes) -> bytes:
+    """What a directory signs, at most one digest an epoch."""
+    return network_id + u64(epoch) + previous + digest + set_id
+
+
+def freshness(view: View, clock: EpochClock, now: float) -> Freshness:
+    """Whether `view` is the newest there should be, in force, in need of a warning, or of no use."""
+    if now < view.fresh_until:
+        return Freshness.FRESH
+    if now < view.valid_until:
+        return Freshness.VALID
+    return Freshness.STALE if now < clock.stale_until(view.epoch) else Freshness.EXPIRED
+
+
+def verify_untrusted(data: bytes, genesis: Genesis, now: float, highest_epoch_seen: int) -> CertifiedView:
+    """Checks everything that makes a view one to use: cheap checks first, signatures last.
+
+    Args:
+        highest_epoch_seen: epoch of the newest view accepted so far, 0 for none.
+
+    Raises:
+        Malformed: not a view of this network and genesis set, or (children) RolledBack, Expired, NotYetValid,
+            TooFewSignatures.
+        Forged: a signature does not verify.
+    """
+    certified = CertifiedView.decode_untrusted(data)
+    view = certified.view
+    if view.network_id != genesis.network_id or view.set_id != genesis.set_id:
+        raise Malformed("the view belongs to another network or another set of directories")
+    _check_times(view, genesis.clock, now)
+    if view.epoch < highest_epoch_seen:
+        raise RolledBack(f"view of epoch {view.epoch}, but epoch {highest_epoch_seen} was seen already")
+    _check_signatures(certified, genesis)
+    return certified
+
+
+class ViewKeeper:
+    """Holds the newest certified view of one party: never goes back, never crosses a fork."""
+
+    def __init__(self, genesis: Genesis, highest_epoch_seen: int = NO_EPOCH) -> None:
+        self._genesis = genesis
+        self._highest = highest_epoch_seen
+        self.current: CertifiedView | None = None
+
+    @property
+    def highest_epoch(self) -> int:
+        """To be stored, and given back at the next start."""
+        return self._highest
+
+    def offer(self, data: bytes, now: float) -> bool:
+        """Takes a view from anyone.
+
+        Returns: whether it is newer than the one held.
+
+        Raises:
+            Malformed: it is not to be used; the one held stays.
+            Forked: it contradicts the one held.
+        """
+        return self.accept(verify_untrusted(data, self._genesis, now, self._highest))
+
+    def accept(self, certified: CertifiedView) -> bool:
+        """Takes a view that was verified."""
+        held = self.current
+        if held is not None and held.view.epoch == certified.view.epoch:
+            if held.digest != certified.digest:
+                raise Forked(held, certified)
+            return False
+        if certified.view.epoch < self._highest:
+            return False
+        self.current, self._highest = certified, certified.view.epoch
+        return True
+
+
+def _check_times(view: View, clock: EpochClock, now: float) -> None:
+    expected = (clock.end(view.epoch), clock.fresh_until(view.epoch), clock.valid_until(view.epoch))
+    if (view.valid_after, view.fresh_until, view.valid_until) != expected:
+        raise Malformed("the view's times are not those of its epoch")
+    if view.valid_after > now + max(CLOCK_SKEW_SECONDS, clock.length(view.epoch)):
+        raise NotYetValid("the view is from the future: check this machine's clock")
+    if freshness(view, clock, now) is Freshness.EXPIRED:
+        raise Expired("the view is too old to be used: check this machine's clock, or wait for the directories")
+
+
+def _check_signatures(certified: CertifiedView, genesis: Genesis) -> None:
+    if len(certified.signatures) < genesis.quorum:
+        raise TooFewSignatures(f"{len(certified.signatures)} signatures, {genesis.quorum} are needed")
+    view = certified.view
+    message = certificate_message(view.network_id, view.epoch, view.previous, certified.digest, view.set_id)
+    for index, signature in certified.signatures:
+        if index >= genesis.size:
+            raise Malformed(f"the genesis set has no directory {index}")
+        IdentityPublicKey(genesis.directories[index].identity).verify(signature, message, SIGN_VIEW)

@@ -1,0 +1,218 @@
+"""A node's descriptor: who it is, its keys, where it listens, what it offers; signed by its identity.
+
+    version 1 | network id 32 | identity 1,984 | link key 32 | onion key 32 | addresses 1+n (address.py)
+    | exit policy 2+n | bandwidth 8 | family count 1 | family node ids 32 each | nickname 1+n | software 1+n
+    | mix strategy 1+n | published 8 | expires 8 | signature 3,373
+
+The signature (core/crypto/sign.py, context "descriptor") covers everything before it. The node id is not
+carried: it is the hash of the identity. The digest that votes name covers all but the signature, which is
+never twice the same.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Self
+
+from phantomband.core.crypto.labels import SIGN_DESCRIPTOR
+from phantomband.core.crypto.sign import IdentityKey, IdentityPublicKey
+from phantomband.core.errors import Malformed
+from phantomband.core.ids import NODE_ID_BYTES, NodeId
+from phantomband.core.netdir.address import NodeAddress, encode_addresses, read_addresses_untrusted
+from phantomband.core.netdir.codec import (
+    DIGEST_BYTES,
+    IDENTITY_BYTES,
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    U64_MAX,
+    Label,
+    node_id_bytes,
+    sorted_unique,
+    text_untrusted,
+)
+from phantomband.core.netdir.exit_policy import MAX_POLICY_BYTES, cached_policy
+from phantomband.core.wire import Reader, lv8, lv16, u8, u64
+
+VERSION = 1
+
+MAX_DESCRIPTOR_BYTES = 16 * 1024
+"""With its signature."""
+
+MAX_FAMILY = 16
+"""Other nodes of the same operator that a descriptor may name."""
+
+MAX_NICKNAME_BYTES = 32
+MAX_SOFTWARE_BYTES = 64
+MAX_MIX_BYTES = 128
+
+MAX_LIFETIME_SECONDS = 7 * 86400
+"""From published to expires."""
+
+_NICKNAME = re.compile(r"[A-Za-z0-9._-]{0,32}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What a node says of itself. Keys are raw bytes; times are Unix seconds; bandwidth is bytes a second."""
+
+    network_id: bytes
+    identity: bytes
+    link_key: bytes
+    onion_key: bytes
+    addresses: tuple[NodeAddress, ...]
+    exit_policy: str
+    bandwidth: int
+    family: tuple[NodeId, ...]
+    nickname: str
+    software: str
+    mix: str
+    published: int
+    expires: int
+    node_id: NodeId = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, value, size in (
+            ("network id", self.network_id, DIGEST_BYTES),
+            ("identity", self.identity, IDENTITY_BYTES),
+            ("link key", self.link_key, KEY_BYTES),
+            ("onion key", self.onion_key, KEY_BYTES),
+        ):
+            if len(value) != size:
+                raise Malformed(f"a descriptor's {name} has {size} bytes, not {len(value)}")
+        if len(self.family) > MAX_FAMILY:
+            raise Malformed(f"a family has at most {MAX_FAMILY} other nodes")
+        sorted_unique(self.family, "family ids")
+        object.__setattr__(self, "node_id", NodeId(node_id_bytes(self.identity)))
+        check_nickname(self.nickname)
+        text_untrusted(self.software.encode(), "software version", MAX_SOFTWARE_BYTES)
+        text_untrusted(self.mix.encode(), "mix strategy", MAX_MIX_BYTES)
+        cached_policy(self.exit_policy)
+        if not 0 <= self.bandwidth <= U64_MAX:
+            raise Malformed("bandwidth must fit 64 bits")
+        if not 0 <= self.published < self.expires <= self.published + MAX_LIFETIME_SECONDS <= U64_MAX:
+            raise Malformed("a descriptor expires after it was published, and within a week")
+
+    def encode(self) -> bytes:
+        """Everything but the signature."""
+        return b"".join(
+            (
+                u8(VERSION),
+                self.network_id,
+                self.identity,
+                self.link_key,
+                self.onion_key,
+                encode_addresses(self.addresses),
+                lv16(self.exit_policy.encode()),
+                u64(self.bandwidth),
+                u8(len(self.family)),
+                *self.family,
+                lv8(self.nickname.encode()),
+                lv8(self.software.encode()),
+                lv8(self.mix.encode()),
+                u64(self.published),
+                u64(self.expires),
+            )
+        )
+
+    @classmethod
+    def _read(cls, reader: Reader) -> Self:
+        if (version := reader.u8()) != VERSION:
+            raise Malformed(f"unknown descriptor version {version}")
+        return cls(
+            network_id=reader.take(DIGEST_BYTES),
+            identity=reader.take(IDENTITY_BYTES),
+            link_key=reader.take(KEY_BYTES),
+            onion_key=reader.take(KEY_BYTES),
+            addresses=read_addresses_untrusted(reader),
+            exit_policy=read_policy_untrusted(reader),
+            bandwidth=reader.u64(),
+            family=_read_family(reader),
+            nickname=text_untrusted(reader.lv8(), "nickname", MAX_NICKNAME_BYTES),
+            software=text_untrusted(reader.lv8(), "software version", MAX_SOFTWARE_BYTES),
+            mix=text_untrusted(reader.lv8(), "mix strategy", MAX_MIX_BYTES),
+            published=reader.u64(),
+            expires=reader.u64(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDescriptor:
+    """A descriptor whose signature verified, with the bytes that it came in."""
+
+    descriptor: Descriptor
+    encoded: bytes
+    digest: bytes
+
+    @property
+    def node_id(self) -> NodeId:
+        return self.descriptor.node_id
+
+
+def descriptor_digest(encoded: bytes) -> bytes:
+    """Returns: 32 bytes, the name of a signed descriptor in votes and requests."""
+    return Label.DESCRIPTOR.digest(encoded[:-SIGNATURE_BYTES])
+
+
+def sign_descriptor(descriptor: Descriptor, key: IdentityKey) -> SignedDescriptor:
+    """Signs with the node's identity key, which must be the one that the descriptor names."""
+    body = descriptor.encode()
+    encoded = body + key.sign(body, SIGN_DESCRIPTOR)
+    if len(encoded) > MAX_DESCRIPTOR_BYTES:
+        raise Malformed(f"the descriptor is over {MAX_DESCRIPTOR_BYTES} bytes")
+    return SignedDescriptor(descriptor, encoded, descriptor_digest(encoded))
+
+
+def decode_unverified(encoded: bytes) -> Descriptor:
+    """Checks form only: what is cheap comes before what is dear (PROTOCOL.md section 7, point 6).
+
+    Raises:
+        Malformed: too long, cut, left-over bytes, or a field out of its range.
+    """
+    if len(encoded) > MAX_DESCRIPTOR_BYTES:
+        raise Malformed(f"a descriptor of {len(encoded)} bytes is over the limit of {MAX_DESCRIPTOR_BYTES}")
+    reader = Reader(encoded)
+    descriptor = Descriptor._read(reader)
+    reader.take(SIGNATURE_BYTES)
+    reader.end()
+    return descriptor
+
+
+def decode_untrusted(encoded: bytes, network_id: bytes) -> SignedDescriptor:
+    """Checks form, network and, last, the signature.
+
+    Raises:
+        Malformed: not a descriptor, or one of another network.
+        Forged: the signature does not verify.
+    """
+    descriptor = decode_unverified(encoded)
+    if descriptor.network_id != network_id:
+        raise Malformed("the descriptor belongs to another network")
+    body, signature = encoded[:-SIGNATURE_BYTES], encoded[-SIGNATURE_BYTES:]
+    IdentityPublicKey(descriptor.identity).verify(signature, body, SIGN_DESCRIPTOR)
+    return SignedDescriptor(descriptor, encoded, descriptor_digest(encoded))
+
+
+def check_nickname(nickname: str) -> None:
+    """At most 32 letters, digits, dots, hyphens and underscores.
+
+    Raises:
+        Malformed: it is anything else.
+    """
+    if not _NICKNAME.fullmatch(nickname):
+        raise Malformed("a nickname is at most 32 letters, digits and . _ -")
+
+
+def read_policy_untrusted(reader: Reader) -> str:
+    """Takes a canonical exit policy of at most 1 KiB off `reader`."""
+    raw = reader.lv16()
+    if len(raw) > MAX_POLICY_BYTES:
+        raise Malformed(f"an exit policy has at most {MAX_POLICY_BYTES} bytes")
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError as e:
+        raise Malformed("an exit policy is ASCII") from e
+
+
+def _read_family(reader: Reader) -> tuple[NodeId, ...]:
+    return tuple(NodeId(reader.take(NODE_ID_BYTES)) for _ in range(min(reader.u8(), MAX_FAMILY + 1)))

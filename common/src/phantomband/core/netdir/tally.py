@@ -1,0 +1,167 @@
+"""From counted votes to the view: the same bytes at every honest directory. PROTOCOL.md section 7, points 2
+and 7.
+
+An entry is in if more than half of all directories (not of the votes) list its node; of its descriptors the
+one that most list is taken, then the one published last; flags are those of a majority; the weight is the
+median of the votes that list the node, and never more than the node declared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from phantomband.core.ids import NodeId
+from phantomband.core.netdir.ballot import Vote, VoteEntry
+from phantomband.core.netdir.codec import Label
+from phantomband.core.netdir.descriptor import Descriptor
+from phantomband.core.netdir.epoch import NO_EPOCH
+from phantomband.core.netdir.exit_policy import cached_policy
+from phantomband.core.netdir.genesis import Genesis
+from phantomband.core.netdir.view import MAX_WEIGHT, NO_DIGEST, WEIGHT_UNIT, Flags, View, ViewEntry
+
+FAST_WEIGHT = 256
+"""From 256 KiB a second on a relay is FAST."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One node that is in the view, before its descriptor is looked at."""
+
+    node_id: NodeId
+    descriptor: bytes
+    flags: int
+    weight: int
+
+
+def opinion(descriptor: Descriptor, genesis: Genesis) -> tuple[int, int]:
+    """Flags and weight that a directory votes for, knowing no more than the descriptor.
+
+    Measurements, probation and reputation go in here, and nowhere else.
+    """
+    weight = declared_weight(descriptor)
+    flags = Flags.GUARD
+    if cached_policy(descriptor.exit_policy).is_exit:
+        flags |= Flags.EXIT
+    if weight >= FAST_WEIGHT:
+        flags |= Flags.FAST
+    if genesis.index_of(descriptor.node_id) is not None:
+        flags |= Flags.DIRECTORY
+    return int(flags), weight
+
+
+def declared_weight(descriptor: Descriptor) -> int:
+    """Declared bandwidth in units of weight, 1 at least."""
+    return max(1, min(descriptor.bandwidth // WEIGHT_UNIT, MAX_WEIGHT))
+
+
+def agreed_previous(votes: Sequence[Vote], genesis: Genesis) -> tuple[int, bytes] | None:
+    """The (epoch, digest) that more than half of all directories would follow, or None."""
+    if not votes:
+        return None
+    counts = Counter((vote.previous_epoch, vote.previous) for vote in votes)
+    previous, count = counts.most_common(1)[0]
+    return previous if count >= genesis.majority else None
+
+
+def choose(votes: Sequence[Vote], genesis: Genesis) -> list[Chosen]:
+    """Which nodes, with which descriptors; sorted by node id."""
+    listed: dict[NodeId, list[VoteEntry]] = {}
+    for vote in votes:
+        for entry in vote.entries:
+            listed.setdefault(entry.node_id, []).append(entry)
+    chosen = (_choose_node(entries, genesis) for _, entries in sorted(listed.items()))
+    return [one for one in chosen if one is not None]
+
+
+def build_view(
+    epoch: int,
+    chosen: Sequence[Chosen],
+    descriptors: Mapping[bytes, Descriptor],
+    previous: View | None,
+    previous_digest: bytes,
+    genesis: Genesis,
+) -> View:
+    """The view that follows `previous`. Every chosen descriptor must be in `descriptors`.
+
+    A descriptor that belongs to another node than the one it was listed for, or that has expired, leaves
+    its node out.
+    """
+    clock = genesis.clock
+    start = clock.end(epoch)
+    nodes = {one.node_id: descriptors[one.descriptor] for one in chosen}
+    usable = {node: d for node, d in nodes.items() if d.node_id == node and d.expires > start}
+    families = family_ids(usable)
+    entries = tuple(
+        _entry(one, usable[one.node_id], families.get(one.node_id, b""), previous)
+        for one in chosen
+        if one.node_id in usable
+    )
+    return View(
+        network_id=genesis.network_id,
+        epoch=epoch,
+        valid_after=start,
+        fresh_until=clock.fresh_until(epoch),
+        valid_until=clock.valid_until(epoch),
+        previous=previous_digest if previous is not None else NO_DIGEST,
+        set_id=genesis.set_id,
+        entries=entries,
+    )
+
+
+def family_ids(descriptors: Mapping[NodeId, Descriptor]) -> dict[NodeId, bytes]:
+    """One shared id for all nodes tied by naming each other; a family must be mutual, or anyone could
+    push honest relays out of paths by claiming them."""
+    found: dict[NodeId, bytes] = {}
+    for root in sorted(descriptors):
+        members = _family_of(root, descriptors)
+        if root not in found and len(members) > 1:
+            found.update(dict.fromkeys(members, Label.FAMILY.digest(root)))
+    return found
+
+
+def _family_of(root: NodeId, descriptors: Mapping[NodeId, Descriptor]) -> set[NodeId]:
+    members, waiting = {root}, [root]
+    while waiting:
+        node = waiting.pop()
+        for other in descriptors[node].family:
+            if other not in members and other in descriptors and node in descriptors[other].family:
+                members.add(other)
+                waiting.append(other)
+    return members
+
+
+def _choose_node(entries: Sequence[VoteEntry], genesis: Genesis) -> Chosen | None:
+    if len(entries) < genesis.majority:
+        return None
+    counts = Counter((entry.descriptor, entry.published) for entry in entries)
+    (descriptor, _), count = max(counts.items(), key=lambda item: (item[1], item[0][1], item[0][0]))
+    if count < genesis.witnesses:
+        return None  # perhaps nobody honest has it to give
+    bits = (1 << bit for bit in range(16))
+    flags = sum(bit for bit in bits if sum(bool(entry.flags & bit) for entry in entries) >= genesis.majority)
+    return Chosen(entries[0].node_id, descriptor, flags, lower_median([entry.weight for entry in entries]))
+
+
+def lower_median(values: Sequence[int]) -> int:
+    """The middle value; of two middle ones the lower."""
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def _entry(one: Chosen, descriptor: Descriptor, family: bytes, previous: View | None) -> ViewEntry:
+    before = previous.find(one.node_id) if previous is not None and previous.epoch != NO_EPOCH else None
+    changed = before is not None and before.onion_key != descriptor.onion_key
+    return ViewEntry(
+        node_id=one.node_id,
+        link_key=descriptor.link_key,
+        onion_key=descriptor.onion_key,
+        previous_onion_key=before.onion_key if before is not None and changed else None,
+        addresses=descriptor.addresses,
+        flags=one.flags,
+        weight=min(one.weight, declared_weight(descriptor)),
+        exit_policy=descriptor.exit_policy,
+        family=family,
+        mix=descriptor.mix,
+        nickname=descriptor.nickname,
+    )

@@ -1,0 +1,1 @@
+"""Streams: messages, credit, congestion control."""

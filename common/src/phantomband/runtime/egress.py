@@ -1,0 +1,125 @@
+"""What waits to be sent on one link: one queue a link, round-robin over its circuits (PROTOCOL.md section 4).
+
+While the connection takes bytes, a batch is sealed and written at once. When it is congested, cells wait by circuit,
+each circuit up to a cap; over the cap the circuit is given up, so that neither a slow link nor one circuit can fill
+memory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from phantomband.core.cell import CELL_BYTES, CIRCUIT_ID_BYTES, LINK_CIRCUIT
+from phantomband.core.link import Link
+from phantomband.transports.base import Buffer, Connection
+
+CIRCUIT_CAP = 4096
+"""Cells of one circuit that may wait for one link: 8 MiB, twice the largest congestion window."""
+
+LINK_QUEUE_CAP = 16_384
+"""Cells of the link's own queue (circuit 0), which carries directory answers of up to 4 MiB each: 32 MiB."""
+
+LINK_CAP = 32_768
+"""Cells that may wait for one link: 64 MiB; over it the circuit with the longest queue is given up."""
+
+TURN_CELLS = 15
+"""Most cells of one circuit sent in its turn: one full record."""
+
+WRITE_CELLS = 120
+"""Cells sealed at once when a queue is drained: eight full records."""
+
+
+class Egress:
+    """The queue of one link."""
+
+    __slots__ = ("_connection", "_link", "_overflow", "_queues", "cells_sent", "given_up", "waiting")
+
+    def __init__(self, link: Link, connection: Connection, overflow: Callable[[bytes], None]) -> None:
+        """Args: overflow: told the id of a circuit whose queue was given up."""
+        self._link = link
+        self._connection = connection
+        self._overflow = overflow
+        self._queues: OrderedDict[bytes, _Queue] = OrderedDict()
+        self.waiting = 0
+        self.cells_sent = 0
+        self.given_up = 0
+
+    def add(self, cells: Buffer) -> None:
+        """A batch of whole cells in their order."""
+        if self.waiting or self._connection.congested:
+            self._queue(bytes(cells))
+            self.drain()
+            return
+        self.cells_sent += len(cells) // CELL_BYTES
+        self._connection.write(self._link.seal(cells))
+
+    def drain(self) -> None:
+        """Sends what waits, circuits in turn, until the connection is congested."""
+        while self.waiting and not self._connection.congested:
+            batch = b"".join(self._take(WRITE_CELLS))
+            self.cells_sent += len(batch) // CELL_BYTES
+            self._connection.write(self._link.seal(batch))
+
+    def reset(self, cells: Buffer) -> None:
+        """Every circuit of the link is dead: what waits for them is dropped, and `cells`, which say so, are sent."""
+        for circuit in [c for c in self._queues if c != LINK_CIRCUIT]:
+            self.waiting -= self._queues.pop(circuit).cells
+        self.add(cells)
+
+    def _queue(self, cells: bytes) -> None:
+        """Cells of one circuit that stand together stay together, as one piece."""
+        at, end = 0, len(cells)
+        while at < end:
+            start, circuit = at, cells[at : at + CIRCUIT_ID_BYTES]
+            limit = min(end, start + TURN_CELLS * CELL_BYTES)
+            at += CELL_BYTES
+            while at < limit and cells[at : at + CIRCUIT_ID_BYTES] == circuit:
+                at += CELL_BYTES
+            self._append(circuit, cells[start:at])
+
+    def _append(self, circuit: bytes, piece: bytes) -> None:
+        queue = self._queues.get(circuit)
+        if queue is None:
+            queue = self._queues[circuit] = _Queue()
+        count = len(piece) // CELL_BYTES
+        queue.pieces.append(piece)
+        queue.cells += count
+        self.waiting += count
+        if queue.cells > (CIRCUIT_CAP if circuit != LINK_CIRCUIT else LINK_QUEUE_CAP):
+            self._give_up(circuit)
+        elif self.waiting > LINK_CAP:
+            self._give_up(max(self._queues, key=lambda c: self._queues[c].cells))
+
+    def _give_up(self, circuit: bytes) -> None:
+        self.waiting -= self._queues.pop(circuit).cells
+        self.given_up += 1
+        self._overflow(circuit)
+
+    def _take(self, room: int) -> list[bytes]:
+        """About `room` cells: up to fifteen of each circuit in turn."""
+        out: list[bytes] = []
+        queues = self._queues
+        taken = 0
+        while queues and taken < room:
+            circuit, queue = queues.popitem(last=False)
+            turn = 0
+            while queue.pieces and turn + len(queue.pieces[0]) // CELL_BYTES <= TURN_CELLS:
+                out.append(queue.pieces.popleft())
+                turn += len(out[-1]) // CELL_BYTES
+            queue.cells -= turn
+            taken += turn
+            if queue.pieces:
+                queues[circuit] = queue
+        self.waiting -= taken
+        return out
+
+
+class _Queue:
+    """What waits of one circuit."""
+
+    __slots__ = ("cells", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: deque[bytes] = deque()
+        self.cells = 0

@@ -1,0 +1,57 @@
+"""The frames that the services of a node send each other over lanes.
+
+1 CELLS      batch (core/circuit/batch.py)                                   gateway -> relay -> mixer -> gateway
+2 LINK_UP    link 4 | dialed 1 | peer's link key 32 or nothing (anonymous)   gateway -> relay
+3 LINK_DOWN  link 4                                                          gateway -> relay
+4 OVERFLOW   link 4 | circuit 4                                              gateway -> relay
+5 RESET      nothing: cells were lost, every circuit is dead                 gateway -> relay
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from phantomband.core.ids import CircuitId, LinkId
+from phantomband.core.wire import Reader, u8, u32
+
+
+class Frame(IntEnum):
+    """Kinds of frames."""
+
+    CELLS = 1
+    LINK_UP = 2
+    LINK_DOWN = 3
+    OVERFLOW = 4
+    RESET = 5
+
+
+def link_up(link: LinkId, dialed: bool, peer_key: bytes | None) -> bytes:
+    return u32(link) + u8(dialed) + (peer_key or b"")
+
+
+def read_link_up(payload: bytes) -> tuple[LinkId, bool, bytes | None]:
+    reader = Reader(payload)
+    link, dialed = LinkId(reader.u32()), bool(reader.u8())
+    return link, dialed, reader.rest() or None
+
+
+def link_down(link: LinkId) -> bytes:
+    return u32(link)
+
+
+def read_link_down(payload: bytes) -> LinkId:
+    reader = Reader(payload)
+    link = LinkId(reader.u32())
+    reader.end()
+    return link
+
+
+def overflow(link: LinkId, circuit: bytes) -> bytes:
+    return u32(link) + circuit
+
+
+def read_overflow(payload: bytes) -> tuple[LinkId, CircuitId]:
+    reader = Reader(payload)
+    out = LinkId(reader.u32()), CircuitId(reader.take(4))
+    reader.end()
+    return out

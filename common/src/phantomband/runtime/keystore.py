@@ -1,0 +1,74 @@
+"""Secret keys in files: mode 0600 in a directory of mode 0700, written whole or not at all.
+
+Each service keeps its own directory, so that in containers none can read another's. The node id, which is public,
+stands in the sockets' directory for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from phantomband.core.crypto.random_source import RandomSource
+from phantomband.core.errors import UserError
+from phantomband.core.ids import NodeId
+from phantomband.runtime.service import make_private
+
+NODE_ID_FILE = "node_id"
+WAIT_SECONDS = 30.0
+"""How long a service waits for its node's directory to say who the node is."""
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replaces `path` by `data` atomically: both are on disk when it returns, and a crash leaves the old or the new."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(handle, "wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    part.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load_or_create(path: Path, size: int, random: RandomSource) -> bytes:
+    """The secret in `path`; a new one of `size` random bytes if there is no such file.
+
+    Raises:
+        UserError: others may read the file, or it is not a key of ours.
+    """
+    make_private(path.parent)
+    if not path.exists():
+        write_whole(path, random(size))
+    if path.stat().st_mode & 0o077:
+        raise UserError(f"{path}: others may read this key. Run: chmod 600 {path}")
+    secret = path.read_bytes()
+    if len(secret) != size:
+        raise UserError(f"{path}: has {len(secret)} bytes, a key has {size}. Restore it, or remove it for a new one")
+    return secret
+
+
+def publish_node_id(sockets: Path, node_id: NodeId) -> None:
+    """Tells the node's other services who the node is."""
+    make_private(sockets)
+    write_whole(sockets / NODE_ID_FILE, str(node_id).encode())
+
+
+def wait_node_id(sockets: Path) -> NodeId:
+    """The node's id, as soon as its directory service has written it.
+
+    Raises:
+        UserError: it has not come within 30 s.
+    """
+    path = sockets / NODE_ID_FILE
+    end = time.monotonic() + WAIT_SECONDS
+    while not path.exists():
+        if time.monotonic() > end:
+            raise UserError(f"{path}: still missing. Start the directory service of this node")
+        time.sleep(0.02)
+    return NodeId.parse(path.read_text().strip())

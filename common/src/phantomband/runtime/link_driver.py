@@ -1,0 +1,232 @@
+"""Drives one link: a transport's connection below, the sans-io link machine inside, an owner above.
+
+A handshake that fails, takes too long or sends junk is answered with nothing: the driver reads on and closes after a
+random time, so that a prober sees neither a distinctive byte nor a distinctive moment (PROTOCOL.md section 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from phantomband.core.cell import LINK_CIRCUIT, Command, encode
+from phantomband.core.crypto.random_source import RandomSource
+from phantomband.core.dircall import Assembler, DirectoryMessage, encode_cells, split
+from phantomband.core.errors import Malformed
+from phantomband.core.link import Cells, Established, Link, Send
+from phantomband.runtime.egress import Egress
+from phantomband.transports.base import Buffer, Connection
+
+HANDSHAKE_SECONDS = 10.0
+"""A link that is not established by then is closed."""
+
+LINGER_SECONDS = (1.0, 15.0)
+"""A failed incoming link is closed after a time drawn from this range."""
+
+STALL_SECONDS = 30.0
+"""A peer that takes no byte for so long while cells wait is gone."""
+
+KEEPALIVE_SECONDS = 20.0
+"""An established link on which nothing was sent for so long sends one PAD cell."""
+
+IDLE_SECONDS = 75.0
+"""A peer from which nothing came for so long is gone: it would have sent PAD cells."""
+
+PAD = encode(LINK_CIRCUIT, Command.PAD)
+DESTROY_ALL = encode(LINK_CIRCUIT, Command.DESTROY)
+"""Says that every circuit of the link is dead."""
+
+
+class LinkOwner(Protocol):
+    """Who has links. Called on the event loop."""
+
+    def link_established(self, driver: LinkDriver, peer_key: bytes | None) -> None: ...
+
+    def link_cells(self, driver: LinkDriver, cells: bytearray | bytes) -> None:
+        """Whole cells, without the DIRECTORY cells."""
+
+    def link_directory(self, driver: LinkDriver, message: DirectoryMessage) -> None: ...
+
+    def link_overflow(self, driver: LinkDriver, circuit: bytes) -> None:
+        """The queue of this circuit was given up."""
+
+    def link_closed(self, driver: LinkDriver) -> None:
+        """Called once: the link is no more, whether or not it had been established."""
+
+    def link_released(self, driver: LinkDriver) -> None:
+        """Called once, last: its connection is closed too. A link that failed lingers until then."""
+
+
+class LinkDriver:
+    """One link of a gateway or client. It is the receiver of its connection."""
+
+    def __init__(self, machine: Link, owner: LinkOwner, random: RandomSource, *, incoming: bool) -> None:
+        self.incoming = incoming
+        self.established = False
+        self.peer_key: bytes | None = None
+        self._machine = machine
+        self._owner = owner
+        self._random = random
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._egress: Egress | None = None
+        self._assembler = Assembler()
+        self._closed = self._released = False
+        self._swallowing = False
+        self._last_in = self._last_out = self._loop.time()
+        self._sent_mark = -1
+        self._stall_since = 0.0
+        self._timer = self._loop.call_later(HANDSHAKE_SECONDS, self._handshake_late)
+
+    # ---- from below ----------------------------------------------------------------------------------------------
+
+    def attach(self, connection: Connection) -> LinkDriver:
+        """The connection is there; a dialer speaks first."""
+        self._connection = connection
+        if not self.incoming:
+            connection.write(self._machine.start())
+        return self
+
+    def received(self, data: Buffer) -> None:
+        if self._swallowing:
+            return
+        try:
+            for event in self._machine.receive(data):
+                match event:
+                    case Cells(cells):
+                        self._cells(cells)
+                    case Send(out):
+                        self._write(out)
+                    case Established(peer_key):
+                        self._establish(peer_key)
+        except Malformed:
+            self.fail()
+
+    def writable(self) -> None:
+        if self._egress is not None:
+            self._egress.drain()
+
+    def closed(self, error: Exception | None) -> None:
+        self._timer.cancel()
+        if not self._closed:
+            self._closed = True
+            self._owner.link_closed(self)
+        if not self._released:
+            self._released = True
+            self._owner.link_released(self)
+
+    def _write(self, data: Buffer) -> None:
+        if self._connection is not None and not self._closed:
+            self._connection.write(data)
+
+    def _establish(self, peer_key: bytes | None) -> None:
+        assert self._connection is not None  # noqa: S101 - received() is only called once attached
+        self.established = True
+        self.peer_key = peer_key
+        self._egress = Egress(self._machine, self._connection, self._overflow)
+        self._timer.cancel()
+        self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._watch)
+        self._owner.link_established(self, peer_key)
+
+    def _cells(self, cells: bytearray) -> None:
+        self._last_in = self._loop.time()
+        others, bodies = split(cells)
+        if others:
+            self._owner.link_cells(self, others)
+        for body in bodies:
+            message = self._assembler.cell_untrusted(body)
+            if message is not None:
+                self._owner.link_directory(self, message)
+
+    def _overflow(self, circuit: bytes) -> None:
+        """The link's own queue (circuit 0) is never given up silently: then the link ends."""
+        if circuit == LINK_CIRCUIT:
+            self.abort()
+        else:
+            self._owner.link_overflow(self, circuit)
+
+    # ---- from above ----------------------------------------------------------------------------------------------
+
+    def send(self, cells: Buffer) -> None:
+        """Queues whole cells; dropped when the link is not up."""
+        if self._egress is not None and not self._closed and not self._swallowing:
+            self._last_out = self._loop.time()
+            self._egress.add(cells)
+
+    def send_directory(self, request: int, data: bytes, *, answer: bool) -> None:
+        """Sends a directory request, or the answer to one."""
+        if not answer:
+            self._assembler.ask(request)
+        self.send(encode_cells(request, data, answer=answer))
+
+    def destroy_all(self) -> None:
+        """Tells the peer that every circuit of this link is dead."""
+        if self._egress is not None and not self._closed and not self._swallowing:
+            self._last_out = self._loop.time()
+            self._egress.reset(DESTROY_ALL)
+
+    @property
+    def waiting(self) -> int:
+        """Cells that wait in the egress queue."""
+        return self._egress.waiting if self._egress is not None else 0
+
+    def pause_reading(self) -> None:
+        if self._connection is not None:
+            self._connection.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._connection is not None and not self._swallowing:
+            self._last_in = self._loop.time()
+            self._connection.resume_reading()
+
+    def close(self) -> None:
+        """Sends what the connection holds, then ends."""
+        self._end(lambda c: c.close())
+
+    def abort(self) -> None:
+        self._end(lambda c: c.abort())
+
+    def _end(self, how: Callable[[Connection], None]) -> None:
+        self._timer.cancel()
+        if self._connection is not None:
+            how(self._connection)
+        else:
+            self.closed(None)
+
+    def fail(self) -> None:
+        """The peer broke the protocol: an incoming link reads on and closes after a random time, ours closes now."""
+        self._timer.cancel()
+        if not self.incoming:
+            self.abort()
+            return
+        self._swallowing = True
+        low, high = LINGER_SECONDS
+        wait = low + (high - low) * int.from_bytes(self._random(4), "big") / 2**32
+        self._timer = self._loop.call_later(wait, self.abort)
+        if self.established:
+            self.established = False
+            self._owner.link_closed(self)
+            self._closed = True
+
+    # ---- time ----------------------------------------------------------------------------------------------------
+
+    def _handshake_late(self) -> None:
+        self.fail()
+
+    def _watch(self) -> None:
+        now = self._loop.time()
+        self._timer = self._loop.call_later(KEEPALIVE_SECONDS / 2, self._watch)
+        if now - self._last_in > IDLE_SECONDS or self._stalled(now):
+            self.abort()
+        elif now - self._last_out >= KEEPALIVE_SECONDS / 2:
+            self.send(PAD)
+
+    def _stalled(self, now: float) -> bool:
+        egress = self._egress
+        if egress is None or not egress.waiting:
+            self._sent_mark = -1
+            return False
+        if egress.cells_sent != self._sent_mark:
+            self._sent_mark, self._stall_since = egress.cells_sent, now
+        return now - self._stall_since > STALL_SECONDS

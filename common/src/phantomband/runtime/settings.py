@@ -1,0 +1,274 @@
+"""Configuration: a TOML file, then the environment, then flags, each stronger than the one before.
+
+Environment: `PHANTOMBAND_` and the key in capitals, sections joined by two underscores:
+`PHANTOMBAND_MIXER__STRATEGY=timed`. Flags: `--set mixer.strategy=timed`. Values are read as TOML where they can be,
+else as text. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, assert_never, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from phantomband.core.errors import ConfigError, UserError
+from phantomband.runtime.lane.base import Driver
+
+PREFIX = "PHANTOMBAND_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+MixName = Literal["none", "threshold", "timed", "pool", "poisson", "slots"]
+MIX_NAMES: tuple[str, ...] = get_args(MixName)
+"""Every mixing strategy."""
+
+
+class Section(BaseModel):
+    """Every section is frozen, and refuses keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+
+class LogSection(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe message that is written; none ever has addresses, targets, keys or payload."""
+    format: Literal["text", "json"] = "text"
+
+
+class GatewaySection(Section):
+    listen: tuple[str, ...] = ("tcp://0.0.0.0:9001",)
+    """Where to listen: transport://host:port for tcp, tls, quic."""
+    advertise: tuple[str, ...] = ()
+    """What the descriptor says instead, entry by entry, when others reach us elsewhere (NAT, containers)."""
+    max_links: int = Field(default=4096, ge=1)
+    """Incoming links at once; one more connection is closed unanswered."""
+    max_pending: int = Field(default=256, ge=1)
+    """Connections without a finished handshake at once; one more is closed unanswered."""
+
+
+class RelaySection(Section):
+    exit_policy: tuple[str, ...] = ()
+    """Lines such as "accept *:443" or "reject 10.0.0.0/8:*"; empty: no exit (the default)."""
+    exit_allow_private: bool = False
+    """Lets exits reach private addresses. Refused unless the genesis file is a test network's."""
+    max_exit_connections: int = Field(default=4096, ge=1)
+    """Exit connections at once; one more is refused with END(RESOURCE)."""
+    connect_timeout: float = Field(default=15.0, gt=0)
+    """Seconds to connect to a target."""
+    bandwidth: int = Field(default=10_000_000, ge=1)
+    """Bytes a second that the descriptor declares."""
+
+
+class MixerSection(Section):
+    strategy: MixName = "none"
+    interval: float = Field(default=0.02, gt=0, le=60)
+    """Seconds between releases of the timed and pool strategies."""
+    threshold: int = Field(default=64, ge=2)
+    """Cells of a batch of the threshold strategy; less than max_cells."""
+    pool_minimum: int = Field(default=32, ge=0)
+    """Cells that the pool strategy keeps at each release, while they may wait; less than max_cells."""
+    pool_fraction: float = Field(default=0.5, gt=0, le=1)
+    """Share of the cells above pool_minimum that the pool strategy lets go at each release."""
+    max_wait: float = Field(default=0.2, gt=0, le=60)
+    """Seconds that the threshold and pool strategies hold a cell at most, so that low load stalls nothing."""
+    mean_delay: float = Field(default=0.05, gt=0, le=60)
+    """Seconds that the poisson strategy holds a cell on average; those behind a slow one of their circuit longer."""
+    slot: float = Field(default=0.02, ge=0.001, le=60)
+    """Seconds between two cells of one circuit with the slots strategy, which is also a limit of its rate."""
+    max_cells: int = Field(default=131_072, ge=256, validate_default=True)
+    """Cells held at once: 256 MiB; over it the timed strategy releases its batch early, and pool, poisson and slots the
+    oldest cells of the longest queues."""
+
+    @field_validator("max_cells")
+    @classmethod
+    def _above_batches(cls, value: int, others: ValidationInfo) -> int:
+        for key in ("threshold", "pool_minimum"):
+            if value <= others.data.get(key, 0):
+                raise ValueError(f"must be more than {key}, which is {others.data[key]}")
+        return value
+
+    @property
+    def published(self) -> str:
+        """What the node's descriptor says: the strategy, then its parameters (docs/reference/wire-format.md)."""
+        match self.strategy:
+            case "none":
+                values: tuple[float, ...] = ()
+            case "threshold":
+                values = (self.threshold, self.max_wait)
+            case "timed":
+                values = (self.interval,)
+            case "pool":
+                values = (self.interval, self.pool_minimum, self.pool_fraction, self.max_wait)
+            case "poisson":
+                values = (self.mean_delay,)
+            case "slots":
+                values = (self.slot,)
+            case _ as unknown:
+                assert_never(unknown)
+        return ":".join([self.strategy, *map(str, values)])
+
+
+class NodeConfig(Section):
+    """One node: its four services read the same file."""
+
+    nickname: str = Field(default="unnamed", min_length=1, max_length=32, pattern=r"^[A-Za-z0-9_-]+$")
+    genesis: Path
+    """The genesis file of the network."""
+    data_dir: Path
+    """Keys and stored views; made with mode 0700 if absent."""
+    run_dir: Path | None = None
+    """Sockets of the services; by default `run` in data_dir."""
+    lane: Driver = Driver.UNIX
+    """How cells move between the services: unix or grpc."""
+    gateway: GatewaySection = GatewaySection()
+    relay: RelaySection = RelaySection()
+    mixer: MixerSection = MixerSection()
+    log: LogSection = LogSection()
+
+    @property
+    def sockets(self) -> Path:
+        """The directory of the services' sockets."""
+        return self.run_dir or self.data_dir / "run"
+
+
+class ClientConfig(Section):
+    """The client."""
+
+    genesis: Path
+    """The genesis file of the network."""
+    data_dir: Path
+    """The stored view and guards; made with mode 0700 if absent."""
+    run_dir: Path | None = None
+    """The control socket; by default `run` in data_dir."""
+    socks_host: str = "127.0.0.1"
+    socks_port: Port = 9150
+    http_host: str = "127.0.0.1"
+    http_port: Port | None = None
+    """Port of the HTTP CONNECT proxy; absent: none."""
+    transport: Literal["tcp", "tls", "quic"] = "tls"
+    """How to reach the guard."""
+    hops: int = Field(default=3, ge=1, le=8)
+    ready_circuits: int = Field(default=2, ge=0, le=16)
+    """Circuits built ahead, so that nobody waits for one."""
+    circuit_lifetime: float = Field(default=600.0, gt=0)
+    """Seconds after its first stream until a circuit takes no new streams."""
+    max_streams: int = Field(default=10_000, ge=1)
+    """Connections of applications at once; one more is closed unanswered."""
+    connect_timeout: float = Field(default=60.0, gt=0)
+    """Seconds that an application waits at most for its stream."""
+    log: LogSection = LogSection()
+
+    @property
+    def sockets(self) -> Path:
+        return self.run_dir or self.data_dir / "run"
+
+
+C = TypeVar("C", NodeConfig, ClientConfig)
+
+
+def load(
+    kind: type[C], file: Path | None, environment: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+) -> C:
+    """The configuration from all three sources.
+
+    Args: flags: `key=value` with dotted keys.
+
+    Raises:
+        ConfigError: names source, key, value and remedy of the first value that cannot be used.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for source, key, value in _all(kind, file, os.environ if environment is None else environment, flags):
+        _put(values, key, value)
+        sources[key] = source
+    try:
+        return kind.model_validate(values)
+    except ValidationError as e:
+        raise _explain(kind, e, sources, str(file) if file else "configuration") from None
+
+
+def _all(
+    kind: type[BaseModel], file: Path | None, environment: Mapping[str, str], flags: Sequence[str]
+) -> Iterator[tuple[str, str, Any]]:
+    if file is not None:
+        yield from ((str(file), key, value) for key, value in _flatten(_read(file)))
+    for name, raw in sorted(environment.items()):
+        if name.startswith(PREFIX) and _known(kind, key := name[len(PREFIX) :].lower().replace("__", ".")):
+            yield f"environment {name}", key, _value(raw)
+    for flag in flags:
+        key, equals, raw = flag.partition("=")
+        if not equals:
+            raise ConfigError("--set", flag, "", "there is no value", "Write it as --set key=value")
+        yield "--set", key.strip(), _value(raw)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as f:
+            return tomllib.load(f)
+    except OSError as e:
+        raise UserError(f"{file}: cannot be read ({e.strerror}). Give a file that exists with --config") from None
+    except tomllib.TOMLDecodeError as e:
+        raise UserError(f"{file}: is not TOML: {e}. Mend that line") from None
+    except UnicodeDecodeError as e:
+        raise UserError(f"{file}: is not UTF-8 at byte {e.start}. Save it as UTF-8 text") from None
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _known(kind: type[BaseModel], key: str) -> bool:
+    """Whether the environment means us: other programs' variables may share the prefix."""
+    return key.split(".")[0] in kind.model_fields
+
+
+def _value(raw: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {raw}")["x"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError("configuration", key, "", f"{parent} is a value, not a section", "Give it once")
+    values[last] = value
+
+
+def _explain(kind: type[BaseModel], error: ValidationError, sources: Mapping[str, str], default: str) -> ConfigError:
+    first = error.errors()[0]
+    path = [str(p) for p in first["loc"]]
+    key = ".".join(path)
+    source = next((sources[k] for k in (key, ".".join(path[:-1])) if k in sources), default)
+    if first["type"] == "extra_forbidden":
+        return ConfigError(source, key, repr(first["input"]), "this key is unknown", _suggest(kind, path))
+    if first["type"] == "missing":
+        return ConfigError(source, key, "(absent)", "this key is needed", f'Add a line {path[-1]} = "..."')
+    return ConfigError(source, key, repr(first["input"]), first["msg"], "Use such a value, or remove the line")
+
+
+def _suggest(kind: type[BaseModel], path: Sequence[str]) -> str:
+    names = list(_section(kind, path[:-1]).model_fields)
+    near = difflib.get_close_matches(path[-1], names, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(sorted(names))}"
+
+
+def _section(kind: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
+    for name in path:
+        inner = kind.model_fields[name].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            kind = inner
+    return kind

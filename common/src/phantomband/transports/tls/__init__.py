@@ -1,0 +1,1 @@
+"""`tls`: link records inside TLS, to pass where only TLS passes."""

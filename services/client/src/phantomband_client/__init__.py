@@ -1,0 +1,1 @@
+"""PhantomBand client: SOCKS5 and HTTP CONNECT proxy, circuits, streams."""

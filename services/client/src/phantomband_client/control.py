@@ -1,0 +1,101 @@
+"""The client's gRPC control interface, for the command line and any page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from phantomband.proto import client_pb2, client_pb2_grpc
+from phantomband.runtime.settings import ClientConfig
+
+from phantomband_client.circuits import CircuitPool, Managed
+from phantomband_client.network_view import NetworkView
+from phantomband_client.proxy import Proxy
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the bootstrap is."""
+
+    percent: int = 0
+    phase: str = "starting"
+
+
+class Controlled(Protocol):
+    """The client service, as its control interface sees it."""
+
+    config: ClientConfig
+    progress: Progress
+    trouble: str
+    view: NetworkView
+    pool: CircuitPool
+    proxies: list[Proxy]
+    addresses: dict[str, str]
+
+    @property
+    def streams_open(self) -> int: ...
+
+    async def next_progress(self) -> None:
+        """Returns when the bootstrap has gone further."""
+
+
+class ControlRpc(client_pb2_grpc.ClientServicer):  # type: ignore[misc]
+    """Thin: every method reads the service."""
+
+    def __init__(self, service: Controlled) -> None:
+        self._service = service
+
+    def _progress(self) -> Any:
+        progress = self._service.progress
+        return client_pb2.BootstrapProgress(percent=progress.percent, phase=progress.phase)
+
+    async def Status(self, request: Any, context: Any) -> Any:
+        service = self._service
+        view = service.view.current
+        return client_pb2.ClientStatus(
+            bootstrap=self._progress(),
+            socks_address=service.addresses.get("socks", ""),
+            http_address=service.addresses.get("http", ""),
+            circuits_open=sum(m.open for m in service.pool.circuits.values()),
+            streams_open=service.streams_open,
+            bytes_in=sum(p.bytes_in for p in service.proxies),
+            bytes_out=sum(p.bytes_out for p in service.proxies),
+            view_epoch=view.epoch if view is not None else 0,
+            view_nodes=len(view.entries) if view is not None else 0,
+            transport=service.config.transport,
+            trouble=service.trouble,
+        )
+
+    async def Bootstrap(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        while True:
+            progress = self._progress()
+            yield progress
+            if progress.percent >= 100:
+                return
+            if self._service.progress.percent == progress.percent:
+                await self._service.next_progress()
+
+    async def Circuits(self, request: Any, context: Any) -> Any:
+        now = asyncio.get_running_loop().time()
+        circuits = sorted(self._service.pool.circuits.values(), key=lambda m: m.number)
+        return client_pb2.CircuitsReply(circuits=[_describe(m, now) for m in circuits])
+
+    async def NewIdentity(self, request: Any, context: Any) -> Any:
+        return client_pb2.NewIdentityReply(circuits_retired=self._service.pool.new_identity())
+
+
+def _describe(managed: Managed, now: float) -> Any:
+    circuit = managed.circuit
+    state = circuit.state.name.lower() if circuit is not None else "building"
+    congestion = circuit.endpoint.congestion if circuit is not None else None
+    return client_pb2.CircuitDescription(
+        id=managed.number,
+        state="retired" if managed.retired else ("ready" if state == "open" and managed.isolation is None else state),
+        hops=[client_pb2.Hop(node_id=str(e.node_id), nickname=e.nickname) for e in managed.path],
+        streams=managed.streams,
+        age_seconds=now - managed.started,
+        round_trip_seconds=congestion.round_trip if congestion is not None else 0,
+        window_cells=congestion.window if congestion is not None else 0,
+    )

@@ -1,0 +1,213 @@
+"""The client's one link: dials a node by a transport, carries circuits and directory requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from phantomband.core.cell import CELL_BYTES, CIRCUIT_ID_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
+from phantomband.core.circuit.client import CircuitState, ClientCircuit
+from phantomband.core.circuit.outbox import Outbox
+from phantomband.core.circuit.relay import KEEPALIVE_SECONDS
+from phantomband.core.crypto.random_source import RandomSource
+from phantomband.core.dircall import DirectoryMessage
+from phantomband.core.errors import Refused
+from phantomband.core.ids import CircuitId, LinkId, NodeId
+from phantomband.core.link import dial
+from phantomband.core.wire import u32
+from phantomband.runtime.link_driver import LinkDriver
+from phantomband.transports.base import Address, Transport
+
+DIAL_SECONDS = 15.0
+CALL_SECONDS = 15.0
+
+_LINK = LinkId(1)
+DESTROY_LINK = LINK_CIRCUIT + bytes((Command.DESTROY,))
+"""Header of the cell that says that every circuit of the link is dead."""
+
+
+class GuardLink:
+    """An established link to one node, anonymous on our side (Noise NK)."""
+
+    def __init__(self, node_id: NodeId, on_closed: Callable[[GuardLink], None]) -> None:
+        self.node_id = node_id
+        self.circuits: dict[bytes, ClientCircuit] = {}
+        self.up = False
+        self.bugs = 0
+        """Circuits that ended by a fault of ours: anything but zero is to be reported."""
+        self._loop = asyncio.get_running_loop()
+        self._on_closed = on_closed
+        self._outbox = Outbox(self.wake)
+        self.out = self._outbox.link(_LINK)
+        self._driver: LinkDriver | None = None
+        self._ready = self._new_ready()
+        self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._touched: dict[ClientCircuit, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing = False
+        self._last_circuit = 0
+        self._last_call = 0
+
+    async def dial(
+        self,
+        network_id: bytes,
+        link_key: bytes,
+        addresses: Sequence[Address],
+        transports: Mapping[str, Transport],
+        random: RandomSource,
+    ) -> None:
+        """Connects by the first address whose transport we use.
+
+        Raises:
+            Refused: no address of these transports, or none answers.
+        """
+        problem: Exception = Refused("the node does not offer the chosen transport")
+        for address in addresses:
+            transport = transports.get(address.transport)
+            if transport is None:
+                continue
+            machine = dial(network_id, self.node_id, link_key, None, random)
+            self._driver = LinkDriver(machine, self, random, incoming=False)
+            try:
+                async with asyncio.timeout(DIAL_SECONDS):
+                    await transport.dial(address, self._driver.attach, DIAL_SECONDS)
+                    await self._ready
+                return
+            except (Refused, TimeoutError) as e:
+                self._driver.abort()
+                self._ready = self._new_ready()
+                problem = e
+        raise Refused("no address of the node answers") from problem
+
+    def _new_ready(self) -> asyncio.Future[None]:
+        ready: asyncio.Future[None] = self._loop.create_future()
+        ready.add_done_callback(lambda f: f.cancelled() or f.exception())
+        return ready
+
+    def close(self) -> None:
+        if self._driver is not None:
+            self._driver.abort()
+
+    # ---- circuits ------------------------------------------------------------------------------------------------
+
+    def new_circuit_id(self) -> CircuitId:
+        """A dialer's ids have the top bit clear; none is used twice on one link."""
+        self._last_circuit += 1
+        return CircuitId(u32(self._last_circuit))
+
+    def wake(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def touch(self, circuit: ClientCircuit) -> None:
+        """This circuit has something to pump."""
+        self._touched[circuit] = None
+        self.wake()
+
+    def _flush(self) -> None:
+        self._flushing = False
+        touched, self._touched = self._touched, {}
+        now = self._loop.time()
+        for circuit in touched:
+            try:
+                circuit.endpoint.deliver()
+                circuit.endpoint.pump(now)
+            except Exception:  # noqa: BLE001 - a fault of ours in one circuit must not stall the others of this batch
+                self.bugs += 1
+                circuit.destroy()
+        for _, _, parts in self._outbox.drain():
+            if self._driver is not None:
+                self._driver.send(b"".join(parts))
+
+    # ---- directory -----------------------------------------------------------------------------------------------
+
+    async def directory_call(self, request: bytes) -> bytes:
+        """The answer of the directory service behind this link.
+
+        Raises:
+            Refused: the link went down, or no answer in time.
+        """
+        if self._driver is None or not self.up:
+            raise Refused("the link is down")
+        self._last_call += 1
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        self._calls[self._last_call] = future
+        number = self._last_call
+        self._driver.send_directory(number, request, answer=False)
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await future
+        except TimeoutError:
+            raise Refused("the node's directory does not answer") from None
+        finally:
+            del self._calls[number]
+
+    # ---- LinkOwner -----------------------------------------------------------------------------------------------
+
+    def link_established(self, driver: LinkDriver, peer_key: bytes | None) -> None:
+        self.up = True
+        self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._keepalive)
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _keepalive(self) -> None:
+        """A DROP on every circuit that carries streams: a cell lost on the way is noticed by the next one."""
+        if not self.up:
+            return
+        self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._keepalive)
+        for circuit in list(self.circuits.values()):
+            if circuit.state is CircuitState.OPEN and circuit.endpoint.streams:
+                circuit.send_drop(len(circuit.path))
+                self.touch(circuit)
+
+    def link_cells(self, driver: LinkDriver, cells: bytearray | bytes) -> None:
+        data = bytes(cells)
+        now = self._loop.time()
+        circuits = self.circuits
+        at, end = 0, len(data)
+        while at < end:
+            header, first = data[at : at + HEADER_BYTES], at
+            at += CELL_BYTES
+            while at < end and data[at : at + HEADER_BYTES] == header:
+                at += CELL_BYTES
+            circuit = circuits.get(header[:CIRCUIT_ID_BYTES])
+            if circuit is not None:
+                self._touched[circuit] = None
+                circuit.cells(header[CIRCUIT_ID_BYTES], data, first, (at - first) // CELL_BYTES, now)
+            elif header == DESTROY_LINK:
+                for lost in list(circuits.values()):
+                    lost.destroy()
+        self.wake()
+
+    def link_directory(self, driver: LinkDriver, message: DirectoryMessage) -> None:
+        future = self._calls.get(message.request)
+        if message.answer and future is not None and not future.done():
+            future.set_result(message.data)
+
+    def link_overflow(self, driver: LinkDriver, circuit: bytes) -> None:
+        if (owner := self.circuits.get(circuit)) is not None:
+            owner.destroy()
+
+    def link_closed(self, driver: LinkDriver) -> None:
+        if driver is not self._driver:
+            return
+        was_up, self.up = self.up, False
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._ready.done():
+            self._ready.set_exception(Refused("the link's handshake failed"))
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(Refused("the link went down"))
+        self._lose_circuits()
+        if was_up:
+            self._on_closed(self)
+
+    def link_released(self, driver: LinkDriver) -> None:
+        """Nothing is counted here."""
+
+    def _lose_circuits(self) -> None:
+        for circuit in list(self.circuits.values()):
+            circuit.lost()
+        self.circuits.clear()

@@ -1,0 +1,1 @@
+"""PhantomBand directory: descriptors and certified views."""

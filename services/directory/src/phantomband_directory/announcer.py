@@ -1,0 +1,162 @@
+"""The node's own descriptor: made from what gateway and relay say, signed, handed to every genesis directory.
+
+It is signed anew when a key, address or policy changes, and after half its lifetime; and handed in again
+when a view comes that lacks this node or has other keys of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from phantomband.core.crypto.random_source import RandomSource
+from phantomband.core.crypto.sign import IdentityKey
+from phantomband.core.errors import Malformed, Refused
+from phantomband.core.netdir.descriptor import Descriptor, SignedDescriptor, sign_descriptor
+from phantomband.core.netdir.genesis import Genesis
+from phantomband.core.netdir.path import uniform_below
+from phantomband.core.netdir.requests import Accepted, Publish
+from phantomband.core.netdir.view import View
+
+from phantomband_directory.parts import GatewayFacts, NodeParts, NodeSettings, RelayFacts
+from phantomband_directory.peers import Peers
+
+LIFETIME_EPOCHS = 4
+"""Regular epochs that a descriptor lasts: a node that is gone leaves the view after at most so many."""
+
+RETRY_SECONDS = 0.2
+"""Between questions to a gateway or relay that does not answer yet."""
+
+LOOK_SECONDS = 2.0
+"""Between questions whether something has changed."""
+
+PUBLISH_RETRY_SECONDS = 0.25
+"""After a directory did not take the descriptor; doubles up to `PUBLISH_RETRY_LIMIT`."""
+
+PUBLISH_RETRY_LIMIT = 8.0
+
+Facts = tuple[GatewayFacts, RelayFacts]
+
+
+class Announcer:
+    """Keeps one node's descriptor current and known.
+
+    Args:
+        accept: takes the new descriptor into this directory's own pool, when it votes.
+    """
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        key: IdentityKey,
+        settings: NodeSettings,
+        parts: NodeParts,
+        peers: Peers,
+        now: Callable[[], float],
+        random: RandomSource,
+        accept: Callable[[SignedDescriptor], None],
+    ) -> None:
+        self._genesis, self._key, self._settings = genesis, key, settings
+        self._parts, self._peers, self._now, self._random = parts, peers, now, random
+        self._accept = accept
+        self._index = genesis.index_of(key.node_id)
+        self._facts: Facts | None = None
+        self._taken_by: dict[int, bytes] = {}
+        self._wake = {i: asyncio.Event() for i in range(genesis.size) if i != self._index}
+        self.current: SignedDescriptor | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_parts())
+            for index in self._wake:
+                group.create_task(self._publish_to(index))
+
+    def view_changed(self, view: View) -> None:
+        """Hands the descriptor in again when a view that could have it does not."""
+        if self.current is None:
+            return
+        descriptor = self.current.descriptor
+        entry = view.find(descriptor.node_id)
+        known = entry is not None and (entry.link_key, entry.onion_key) == (
+            descriptor.link_key,
+            descriptor.onion_key,
+        )
+        if known or descriptor.published >= self._genesis.clock.start(view.epoch):
+            return
+        if entry is not None:
+            self._facts = None  # older keys won over ours, signed in the same second: sign anew
+        self._taken_by.clear()
+        self._wake_all()
+
+    async def _watch_parts(self) -> None:
+        while True:
+            try:
+                facts = (await self._parts.gateway(), await self._parts.relay())
+            except Refused:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if facts != self._facts or self._half_gone():
+                self._renew(facts)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _half_gone(self) -> bool:
+        """Whether half the descriptor's lifetime is over."""
+        descriptor = None if self.current is None else self.current.descriptor
+        return descriptor is None or self._now() >= (descriptor.published + descriptor.expires) / 2
+
+    def _renew(self, facts: Facts) -> None:
+        try:
+            signed = sign_descriptor(self._describe(*facts), self._key)
+            self._accept(signed)
+        except (Malformed, Refused):
+            self._facts = None  # a part said what no descriptor can carry, or the pool is full: try again
+            return
+        self._facts, self.current = facts, signed
+        self._wake_all()
+
+    def _describe(self, gateway: GatewayFacts, relay: RelayFacts) -> Descriptor:
+        settings = self._settings
+        # One second more than the one before, so that the order is clear even when keys change twice a
+        # second.
+        before = -1 if self.current is None else self.current.descriptor.published
+        published = max(int(self._now()), before + 1)
+        return Descriptor(
+            network_id=self._genesis.network_id,
+            identity=self._key.public.raw,
+            link_key=gateway.link_key,
+            onion_key=relay.onion_key,
+            addresses=gateway.addresses,
+            exit_policy=relay.exit_policy,
+            bandwidth=settings.bandwidth,
+            family=tuple(sorted(settings.family)),
+            nickname=settings.nickname,
+            software=settings.software,
+            mix=settings.mix,
+            published=published,
+            expires=published + LIFETIME_EPOCHS * self._genesis.clock.epoch_seconds,
+        )
+
+    def _wake_all(self) -> None:
+        for event in self._wake.values():
+            event.set()
+
+    async def _publish_to(self, index: int) -> None:
+        delay = PUBLISH_RETRY_SECONDS
+        while True:
+            signed = self.current
+            if signed is None or self._taken_by.get(index) == signed.digest:
+                delay = PUBLISH_RETRY_SECONDS
+                self._wake[index].clear()
+                await self._wake[index].wait()
+                continue
+            reply = await self._peers.call(index, Publish(signed.encoded))
+            if isinstance(reply, Accepted):
+                self._taken_by[index] = signed.digest
+            else:
+                await asyncio.sleep(self._jittered(delay))
+                delay = min(2 * delay, PUBLISH_RETRY_LIMIT)
+
+    def _jittered(self, seconds: float) -> float:
+        """Between half and all of `seconds`, so that nodes do not ask in step."""
+        return seconds * (1 + uniform_below(1024, self._random) / 1024) / 2

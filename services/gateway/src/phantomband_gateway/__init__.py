@@ -1,0 +1,1 @@
+"""PhantomBand gateway: transports and links."""

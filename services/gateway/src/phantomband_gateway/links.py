@@ -1,0 +1,173 @@
+"""The gateway's table of links: who they lead to, what the relay and the directory are told of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from phantomband.core.crypto.kem import encapsulate_untrusted
+from phantomband.core.crypto.random_source import RandomSource
+from phantomband.core.errors import Refused
+from phantomband.core.handshake.replay import ReplayCache
+from phantomband.core.ids import LinkId, NodeId
+from phantomband.core.link import LinkKey, dial, listen
+from phantomband.runtime.link_driver import LinkDriver, LinkOwner
+from phantomband.runtime.shared import SharedAttempts
+from phantomband.transports.base import Address, Connection, Receiver, Transport
+
+DIAL_SECONDS = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerContact:
+    """How to reach a node: its id, its gateway's link key (32 bytes), where it listens."""
+
+    node_id: NodeId
+    link_key: bytes
+    addresses: tuple[Address, ...]
+
+
+@dataclass(slots=True)
+class Links:
+    """All links of a gateway. Ids are never reused within an incarnation."""
+
+    network_id: bytes
+    node_id: NodeId
+    key: LinkKey
+    transports: Mapping[str, Transport]
+    random: RandomSource
+    owner: LinkOwner
+    max_links: int
+    max_pending: int
+    by_id: dict[LinkId, LinkDriver] = field(default_factory=dict)
+    ids: dict[LinkDriver, LinkId] = field(default_factory=dict)
+    by_key: dict[bytes, LinkDriver] = field(default_factory=dict)
+    pending: set[LinkDriver] = field(default_factory=set)
+    connections: set[LinkDriver] = field(default_factory=set)
+    """Incoming ones, those included that failed and linger."""
+    refused: int = 0
+    _replay: ReplayCache = field(default_factory=ReplayCache)
+    dialing: SharedAttempts[bytes, LinkDriver] = field(default_factory=SharedAttempts)
+    _last_id: int = 0
+
+    # ---- incoming ------------------------------------------------------------------------------------------------
+
+    def accept(self, connection: Connection) -> Receiver:
+        """A transport's new incoming connection."""
+        if len(self.pending) >= self.max_pending or len(self.connections) >= self.max_links:
+            self.refused += 1
+            connection.abort()
+            return _Refused()
+        machine = listen(
+            self.network_id, self.node_id, self.key, self.random, encapsulate_untrusted, replay=self._replay
+        )
+        driver = LinkDriver(machine, self.owner, self.random, incoming=True)
+        self.pending.add(driver)
+        self.connections.add(driver)
+        return driver.attach(connection)
+
+    # ---- outgoing ------------------------------------------------------------------------------------------------
+
+    async def to(self, peer: PeerContact) -> LinkDriver:
+        """A link to `peer`: one that is there, or a new one; callers for the same peer share one attempt.
+
+        Raises:
+            Refused: none of its addresses answers.
+        """
+        present = self.by_key.get(peer.link_key)
+        if present is not None:
+            return present
+        return await self.dialing.get(peer.link_key, lambda: self._dial(peer))
+
+    async def _dial(self, peer: PeerContact) -> LinkDriver:
+        if peer.node_id == self.node_id:
+            raise Refused("a node has no link to itself")
+        problem: Exception = Refused("the node has no address that this gateway can dial")
+        for transport, address in self._dialable(peer):
+            try:
+                return await self._dial_one(peer, transport, address)
+            except (Refused, TimeoutError) as e:
+                problem = e
+        raise Refused("no address of the node answers") from problem
+
+    def _dialable(self, peer: PeerContact) -> list[tuple[Transport, Address]]:
+        """The peer's addresses of the cheapest transport that both have, and no other.
+
+        Public relays talk records over plain TCP (PROTOCOL.md section 5); one that is late must not be reached by QUIC
+        for good.
+        """
+        for name in ("tcp", "tls", "quic"):
+            found = [a for a in peer.addresses if a.transport == name]
+            if found and name in self.transports:
+                return [(self.transports[name], a) for a in found]
+        return []
+
+    async def _dial_one(self, peer: PeerContact, transport: Transport, address: Address) -> LinkDriver:
+        machine = dial(self.network_id, peer.node_id, peer.link_key, self.key, self.random)
+        driver = _Dialed(machine, self.owner, self.random, peer.link_key)
+        self.pending.add(driver)
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                await transport.dial(address, driver.attach, DIAL_SECONDS)
+                await driver.done
+        except BaseException:
+            self.pending.discard(driver)
+            driver.abort()
+            raise
+        return driver
+
+    # ---- the table -----------------------------------------------------------------------------------------------
+
+    def established(self, driver: LinkDriver, peer_key: bytes | None) -> LinkId:
+        """Names a link whose handshake is done."""
+        self.pending.discard(driver)
+        self._last_id = self._last_id + 1 if self._last_id else 1 + (int.from_bytes(self.random(4), "big") >> 2)
+        link = LinkId(self._last_id)
+        self.by_id[link], self.ids[driver] = driver, link
+        known = peer_key or (driver.target_key if isinstance(driver, _Dialed) else None)
+        if known is not None:
+            self.by_key[known] = driver
+        if isinstance(driver, _Dialed) and not driver.done.done():
+            driver.done.set_result(None)
+        return link
+
+    def closed(self, driver: LinkDriver) -> LinkId | None:
+        """Forgets a link; its id if it had one."""
+        self.pending.discard(driver)
+        if isinstance(driver, _Dialed) and not driver.done.done():
+            driver.done.set_exception(Refused("the link's handshake failed"))
+        link = self.ids.pop(driver, None)
+        if link is not None:
+            del self.by_id[link]
+        for key in [k for k, d in self.by_key.items() if d is driver]:
+            del self.by_key[key]
+        return link
+
+    def peer_of(self, driver: LinkDriver) -> bytes | None:
+        """The link key of the node at the other end; None for a client."""
+        return driver.target_key if isinstance(driver, _Dialed) else driver.peer_key
+
+    def abort_all(self) -> None:
+        for driver in {*self.by_id.values(), *self.pending, *self.connections}:
+            driver.abort()
+
+
+class _Dialed(LinkDriver):
+    """A link that we dialled; `done` is set when its handshake ends."""
+
+    def __init__(self, machine: object, owner: LinkOwner, random: RandomSource, target_key: bytes) -> None:
+        super().__init__(machine, owner, random, incoming=False)  # type: ignore[arg-type]
+        self.target_key = target_key
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done.add_done_callback(lambda f: f.cancelled() or f.exception())
+
+
+class _Refused:
+    """Receiver of a connection that was closed unanswered."""
+
+    def received(self, data: object) -> None: ...
+
+    def writable(self) -> None: ...
+
+    def closed(self, error: Exception | None) -> None: ...

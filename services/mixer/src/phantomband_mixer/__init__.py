@@ -1,0 +1,1 @@
+"""PhantomBand mixer: batching, shuffling, delays."""

@@ -1,0 +1,36 @@
+"""`python -m phantomband_mixer --config node.toml`: the mixer of one node."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from phantomband.core.errors import UserError
+from phantomband.runtime.arguments import parse, target
+from phantomband.runtime.log import configure
+from phantomband.runtime.service import make_private, mistake, run_main, serve
+from phantomband.runtime.settings import NodeConfig
+
+from phantomband_mixer.service import MixerService, strategy
+
+
+async def run(config: NodeConfig) -> None:
+    """Runs the mixer until it is stopped."""
+    log = configure("mixer", config.log.level, config.log.format)
+    make_private(config.sockets)
+    mixing = strategy(config.mixer, os.urandom)
+    log.info("starting", strategy=config.mixer.published, lane=config.lane.value)
+    service = MixerService(config.sockets, target(config, "gateway"), config.lane, mixing, os.urandom)
+    await serve(service, config.sockets / "mixer.sock")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    try:
+        config = parse("mixer", NodeConfig, argv)
+    except UserError as e:
+        mistake(e)
+    run_main(run(config))
+
+
+if __name__ == "__main__":
+    main()

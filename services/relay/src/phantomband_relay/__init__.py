@@ -1,0 +1,1 @@
+"""PhantomBand relay: circuits, onion layers, exit."""

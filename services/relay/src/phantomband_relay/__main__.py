@@ -1,0 +1,83 @@
+"""`python -m phantomband_relay --config node.toml`: the relay of one node."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+
+from phantomband.core.errors import ConfigError, UserError
+from phantomband.core.handshake.ntor import OnionKey, Responder
+from phantomband.core.handshake.replay import ReplayCache
+from phantomband.core.ids import NodeId
+from phantomband.core.netdir.exit_policy import ExitPolicy
+from phantomband.core.netdir.genesis import Genesis
+from phantomband.core.netdir.genesis_file import load_genesis
+from phantomband.runtime.arguments import parse, target
+from phantomband.runtime.keystore import load_or_create, wait_node_id
+from phantomband.runtime.log import configure
+from phantomband.runtime.service import make_private, mistake, run_main, serve
+from phantomband.runtime.settings import NodeConfig
+
+from phantomband_relay.exit import ExitRules
+from phantomband_relay.service import RelayParts, RelayService
+from phantomband_relay.worker import fork_worker
+
+KEY_BYTES = 32
+
+
+def _rules(config: NodeConfig, genesis: Genesis) -> ExitRules:
+    section = config.relay
+    if section.exit_allow_private and not genesis.test_network:
+        raise ConfigError(
+            "configuration", "relay.exit_allow_private", "true", "this network is not a test network", "Remove the line"
+        )
+    try:
+        policy = ExitPolicy.parse(section.exit_policy)
+    except UserError as e:
+        raise ConfigError(
+            "configuration",
+            "relay.exit_policy",
+            repr(list(section.exit_policy)),
+            str(e),
+            'Write lines as "accept *:443"',
+        ) from None
+    return ExitRules(policy, section.exit_allow_private, section.max_exit_connections, section.connect_timeout)
+
+
+async def _run(config: NodeConfig, genesis: Genesis, key: OnionKey, node_id: NodeId, worker: socket.socket) -> None:
+    log = configure("relay", config.log.level, config.log.format)
+    rules = _rules(config, genesis)
+    log.info("starting", lane=config.lane.value, exit=rules.policy.is_exit)
+    parts = RelayParts(
+        sockets=config.sockets,
+        gateway=target(config, "gateway"),
+        mixer=target(config, "mixer"),
+        directory=target(config, "directory"),
+        driver=config.lane,
+        onion_key=key.public,
+        responder=Responder(node_id, [key], genesis.network_id, ReplayCache()),
+        worker=worker,
+        rules=rules,
+        random=os.urandom,
+    )
+    await serve(RelayService(parts), config.sockets / "relay.sock")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The handshake worker is forked here, before any thread."""
+    try:
+        config = parse("relay", NodeConfig, argv)
+        make_private(config.sockets)
+        genesis = load_genesis(config.genesis)
+        _rules(config, genesis)
+        key = OnionKey(load_or_create(config.data_dir / "relay" / "onion.key", KEY_BYTES, os.urandom))
+        node_id = wait_node_id(config.sockets)
+    except UserError as e:
+        mistake(e)
+    worker = fork_worker(Responder(node_id, [key], genesis.network_id, None))
+    run_main(_run(config, genesis, key, node_id, worker))
+
+
+if __name__ == "__main__":
+    main()

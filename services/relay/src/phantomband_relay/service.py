@@ -1,0 +1,255 @@
+"""The relay: drives the circuit machine between the gateway's lane and the mixer's, with its worker and its exit."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+from phantomband.core.circuit.batch import decode_untrusted, encode
+from phantomband.core.circuit.relay import KEEPALIVE_SECONDS, RelayMachine
+from phantomband.core.circuit.relay_types import HandshakeJob
+from phantomband.core.crypto.random_source import RandomSource
+from phantomband.core.errors import Bug, Malformed
+from phantomband.core.handshake.ntor import CircuitKeys, Responder
+from phantomband.core.ids import LinkId, NodeId
+from phantomband.core.netdir.exit_policy import ExitPolicy
+from phantomband.proto import relay_pb2, relay_pb2_grpc
+from phantomband.runtime import frames
+from phantomband.runtime.frames import Frame
+from phantomband.runtime.lane.base import HIGH_WATER, Driver, LanePeer, LaneReceiver
+from phantomband.runtime.lane.client import LaneClient
+from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
+from phantomband.runtime.service import Service, new_incarnation, quiet
+
+from phantomband_relay.exit import Exit, ExitRules
+from phantomband_relay.neighbours import Neighbours
+from phantomband_relay.worker import Handshakes
+
+LINK_WAIT_SECONDS = 2.0
+"""The gateway's word that a link is up may come on the lane a little after its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayParts:
+    """What the relay is made of; collaborators arrive here."""
+
+    sockets: Path
+    gateway: str
+    mixer: str
+    directory: str
+    driver: Driver
+    onion_key: bytes
+    responder: Responder
+    worker: socket.socket
+    rules: ExitRules
+    random: RandomSource
+
+
+class RelayService(Service):
+    """One relay."""
+
+    name = "relay"
+
+    def __init__(self, parts: RelayParts) -> None:
+        self.incarnation = new_incarnation()
+        self._parts = parts
+        self._loop = asyncio.get_running_loop()
+        self.exit = Exit(parts.rules, self._spawn)
+        acceptor = self.exit.circuit if parts.rules.policy.is_exit else None
+        self.machine = RelayMachine(self, acceptor)
+        self._handshakes = Handshakes(parts.worker, self._handshake_done, self._worker_died)
+        self._lanes = LaneServer(self.name, self.incarnation, self._accept_lane, parts.sockets, parts.random)
+        me = LanePeer(self.name, self.incarnation)
+        self._mixer = LaneClient(parts.mixer, me, parts.driver, lambda _: self.wake(), self._mixer_down)
+        self._neighbours = Neighbours(parts.gateway, parts.directory)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._links_awaited: dict[LinkId, asyncio.Event] = {}
+        self._flushing = False
+        self._draining = False
+        self._frames = self._frames_out = 0
+        self._dead = asyncio.Event()
+
+    def add_to(self, server: grpc.aio.Server) -> list[str]:
+        self._lanes.add_to(server)
+        relay_pb2_grpc.add_RelayServicer_to_server(_Rpc(self._parts), server)
+        return [SERVICE_NAME, relay_pb2.DESCRIPTOR.services_by_name["Relay"].full_name]
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self._mixer.run())
+                tasks.create_task(self._neighbours.watch_view())
+                tasks.create_task(self._keepalive())
+                await self._mixer.wait_up()
+                ready()
+                await self._dead.wait()
+                raise Bug("the handshake worker died")
+        finally:
+            self.exit.close()
+            self._handshakes.close()
+            await self._lanes.close()
+
+    async def _keepalive(self) -> None:
+        while True:
+            await asyncio.sleep(KEEPALIVE_SECONDS)
+            self.machine.keepalive()
+
+    async def drain(self) -> None:
+        """Takes no new circuits; goes on while those that are there carry cells."""
+        self._draining = True
+        await quiet(lambda: self._frames + self._frames_out)
+
+    def status(self) -> Mapping[str, float]:
+        counters, out = self.machine.counters, self.exit.counters
+        return {
+            "circuits": self.machine.circuit_count,
+            "circuits_made": counters.circuits_made,
+            "circuits_destroyed": counters.circuits_destroyed,
+            "circuits_refused": counters.circuits_refused,
+            "malformed": counters.malformed,
+            "bugs": counters.bugs,
+            "stray_cells": counters.stray,
+            "handshakes_waiting": self._handshakes.waiting,
+            "exit_streams": len(self.exit.open),
+            "exit_opened": out.opened,
+            "exit_refused": out.refused,
+            "exit_failed": out.failed,
+            "exit_bytes_in": out.bytes_in,
+            "exit_bytes_out": out.bytes_out,
+            "frames": self._frames,
+            "frames_out": self._frames_out,
+            "view_nodes": self._neighbours.known,
+            "lane_up": float(self._mixer.up),
+            "lane_buffered_bytes": self._mixer.buffered,
+        }
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._tasks is None:
+            raise Bug("the relay does not run")
+        self._tasks.create_task(work)
+
+    # ---- cells -------------------------------------------------------------------------------------------------
+
+    def _accept_lane(self, peer: LanePeer) -> LaneReceiver:
+        return _FromGateway(self)
+
+    def cells(self, payload: memoryview) -> None:
+        """One CELLS frame of the gateway."""
+        self._frames += 1
+        data = bytes(payload)
+        now = self._loop.time()
+        for link, at, count in decode_untrusted(data):
+            self.machine.cells(link, data, at, count, now)
+
+    def wake(self) -> None:
+        """Flushes once the frames that are ready now have been handled: so batches form under load, none when idle."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        machine = self.machine
+        if not self._mixer.up:
+            return  # what new circuits answer meanwhile goes out when the mixer is back: see _mixer_down
+        if self._mixer.buffered > HIGH_WATER:
+            self._flushing = True
+            self._loop.call_later(0.002, self._flush)
+            return
+        machine.flush(self._loop.time())
+        for parts in encode(machine.outbox.drain()):
+            self._frames_out += 1
+            self._mixer.send(Frame.CELLS, parts)
+
+    # ---- links -------------------------------------------------------------------------------------------------
+
+    def link_up(self, payload: bytes) -> None:
+        link, dialed, _ = frames.read_link_up(payload)
+        self.machine.link_up(link, dialed, int.from_bytes(self._parts.random(4), "big") >> 2)
+        awaited = self._links_awaited.pop(link, None)
+        if awaited is not None:
+            awaited.set()
+
+    def gateway_down(self) -> None:
+        """The gateway's lane broke: links and circuits are gone."""
+        self.machine.reset(keep_links=False)
+
+    def _mixer_down(self) -> None:
+        self.machine.reset(keep_links=True)
+
+    def open_link(self, node: NodeId) -> None:
+        self._spawn(self._open_link(node))
+
+    async def _open_link(self, node: NodeId) -> None:
+        link = await self._neighbours.open_link(node)
+        if link is not None and not self.machine.has_link(link):
+            event = self._links_awaited.setdefault(link, asyncio.Event())
+            try:
+                async with asyncio.timeout(LINK_WAIT_SECONDS):
+                    await event.wait()
+            except TimeoutError:
+                self._links_awaited.pop(link, None)
+        self.machine.link_ready(node, link)
+
+    def close_link(self, link: LinkId) -> None:
+        self._spawn(self._neighbours.close_link(link))
+
+    # ---- handshakes ----------------------------------------------------------------------------------------------
+
+    def handshake(self, job: HandshakeJob) -> None:
+        if self._draining:
+            self._handshake_done(job, None, None)
+            return
+        try:
+            self._parts.responder.admit(job.onion_skin, job.hop)
+        except Malformed:
+            self._handshake_done(job, None, None)
+            return
+        self._handshakes.submit(job)
+
+    def _handshake_done(self, job: HandshakeJob, reply: bytes | None, keys: CircuitKeys | None) -> None:
+        self.machine.handshake_done(job, reply, keys)
+
+    def _worker_died(self) -> None:
+        self._dead.set()
+
+
+class _FromGateway:
+    """Receives the gateway's frames."""
+
+    def __init__(self, service: RelayService) -> None:
+        self._service = service
+
+    def frame(self, kind: int, payload: memoryview) -> None:
+        service = self._service
+        match kind:
+            case Frame.CELLS:
+                service.cells(payload)
+            case Frame.LINK_UP:
+                service.link_up(bytes(payload))
+            case Frame.LINK_DOWN:
+                service.machine.link_down(frames.read_link_down(bytes(payload)))
+            case Frame.RESET:
+                service.machine.reset(keep_links=True)
+            case Frame.OVERFLOW:
+                service.machine.overflow(*frames.read_overflow(bytes(payload)))
+            case _:
+                raise Bug(f"unknown frame {kind}")
+
+    def down(self) -> None:
+        self._service.gateway_down()
+
+
+class _Rpc(relay_pb2_grpc.RelayServicer):  # type: ignore[misc]
+    def __init__(self, parts: RelayParts) -> None:
+        self._parts = parts
+
+    async def Describe(self, request: Any, context: Any) -> Any:
+        policy: ExitPolicy = self._parts.rules.policy
+        return relay_pb2.RelayDescription(onion_key=self._parts.onion_key, exit_policy=policy.text())

@@ -1,0 +1,77 @@
+"""Runs every fuzz target on a bounded number of random and mutated inputs, the same in each run."""
+
+from __future__ import annotations
+
+import random
+import runpy
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+TARGETS = sorted(path.stem for path in HERE.glob("fuzz_*.py"))
+ROUNDS = {
+    "fuzz_handshakes": 100,
+    "fuzz_link": 200,
+    "fuzz_config": 150,
+    "fuzz_socks": 400,
+    "fuzz_stream": 1000,
+}
+"""Inputs of each kind for the targets that take long for one."""
+
+DEFAULT_ROUNDS = 2000
+INTERESTING = (
+    b"\0",
+    b"\xff",
+    b"\x7f",
+    b"\x80",
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\0\1",
+    b"[]",
+    b"=",
+    b"\r\n\r\n",
+)
+
+
+def mutated(data: bytes, source: random.Random) -> bytes:
+    """`data` with one to four bytes flipped, pieces cut, doubled, or put in."""
+    out = bytearray(data)
+    for _ in range(source.randint(1, 4)):
+        at = source.randint(0, len(out))
+        match source.randrange(5):
+            case 0 if out:
+                out[at % len(out)] ^= 1 << source.randrange(8)
+            case 1:
+                del out[at : at + source.randint(1, 16)]
+            case 2:
+                out[at:at] = source.choice(INTERESTING)
+            case 3:
+                out[at:at] = out[at : at + source.randint(1, 64)]
+            case _:
+                out[at : at + 2] = source.randbytes(2)
+    return bytes(out)
+
+
+def test_there_is_a_target_for_every_kind_of_bytes() -> None:
+    names = {"cell", "config", "descriptor", "dircall", "handshakes", "link", "socks", "stream"}
+    assert {f"fuzz_{name}" for name in names} <= set(TARGETS)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_target(name: str) -> None:
+    module = runpy.run_path(str(HERE / f"{name}.py"))
+    one_input, seeds = module["one_input"], [*module.get("SEEDS", ()), b""]
+    source = random.Random(name)
+    rounds = ROUNDS.get(name, DEFAULT_ROUNDS)
+    inputs = [
+        *seeds,
+        *(source.randbytes(source.choice((1, 7, 40, 300, 3000))) for _ in range(rounds)),
+        *(mutated(source.choice(seeds), source) for _ in range(rounds)),
+    ]
+    for data in inputs:
+        try:
+            one_input(data)
+        except BaseException as e:
+            e.add_note(f"input: {data[:4096].hex()}")
+            raise

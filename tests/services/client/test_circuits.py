@@ -1,0 +1,324 @@
+"""The client's circuits: built ahead, isolated, shared attempts, replaced, retired, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from phantomband.core.circuit.client import CircuitState, ClientCircuit
+from phantomband.core.errors import Refused
+from phantomband.core.ids import CircuitId, NodeId
+from phantomband.core.netdir.exit_policy import ExitPolicy
+from phantomband.core.stream.messages import target
+from phantomband.core.wire import u32
+from phantomband_client import circuits as module
+from phantomband_client.circuits import (
+    BUILD_SECONDS,
+    BUSY_SECONDS,
+    IDLE_SECONDS,
+    STREAMS_PER_CIRCUIT,
+    CircuitPool,
+    ExitsBusy,
+    Isolation,
+)
+from virtual import run_virtual
+from world import Recorder, World
+
+WEB = target("example.net", 443)
+
+
+def isolation(user: bytes = b"", host: str = "example.net", port: int = 443) -> Isolation:
+    return ("socks", user, b"", host, port)
+
+
+class Guard:
+    """The guard's link of an in-memory world; cells move in the loop's next turn."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.circuits, self.out = world, world.circuits, world.out
+        self.held = False
+        self._last = 0
+
+    def new_circuit_id(self) -> CircuitId:
+        self._last += 1
+        self.touch(None)
+        return CircuitId(u32(self._last))
+
+    def touch(self, circuit: ClientCircuit | None) -> None:
+        if not self.held:
+            asyncio.get_running_loop().call_soon(self.world.run)
+
+
+class Rig:
+    def __init__(self, ready: int = 0, policy: tuple[str, ...] = ("accept *:*",), lifetime: float = 600.0) -> None:
+        self.world = World()
+        self.guard_link = Guard(self.world)
+        self.network_id = bytes(range(32))
+        self.policy = ExitPolicy.parse(policy)
+        self.asked: list[tuple[int, str | None]] = []
+        self.refuse = False
+        self.changes = 0
+        self.pool = CircuitPool(self, self.world.random, ready, lifetime, self._changed)  # type: ignore[arg-type]
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    async def guard(self) -> Any:
+        if self.refuse:
+            raise Refused("no guard")
+        return self.guard_link
+
+    def choose(self, guard: Any, port: int, address: str | None, exclude: frozenset[NodeId]) -> Any:
+        self.asked.append((port, address))
+        if list(self.world.relays.values())[-1].node_id in exclude:
+            raise Refused("the only exit is excluded")
+        return tuple(
+            SimpleNamespace(node_id=r.node_id, onion_key=r.key.public, policy=self.policy)
+            for r in self.world.relays.values()
+        )
+
+
+def run(test: Callable[[Rig], Coroutine[Any, Any, None]], **options: Any) -> None:
+    async def main() -> None:
+        await test(Rig(**options))
+
+    run_virtual(main())
+
+
+async def idle(rig: Rig, seconds: float) -> None:
+    """Lets `keep_ready` work for a while."""
+    task = asyncio.ensure_future(rig.pool.keep_ready())
+    await asyncio.sleep(seconds)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def test_a_stream_gets_a_circuit_and_the_next_of_its_kind_the_same() -> None:
+    async def test(rig: Rig) -> None:
+        first = await rig.pool.get(isolation(), WEB)
+        assert first.open
+        assert await rig.pool.get(isolation(), WEB) is first
+        assert (rig.pool.made, rig.changes) == (1, 1)
+        assert rig.asked == [(443, None)]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("socks", b"bob", b"", "example.net", 443),
+        ("socks", b"", b"pw", "example.net", 443),
+        ("socks", b"", b"", "example.org", 443),
+        ("socks", b"", b"", "example.net", 80),
+        ("http", b"", b"", "example.net", 443),
+    ],
+)
+def test_streams_of_different_credentials_targets_or_listeners_never_share(other: Isolation) -> None:
+    async def test(rig: Rig) -> None:
+        first = await rig.pool.get(isolation(), WEB)
+        assert await rig.pool.get(other, target(other[3], other[4])) is not first
+
+    run(test, ready=0)
+
+
+def test_a_circuit_built_ahead_is_given_once_only() -> None:
+    async def test(rig: Rig) -> None:
+        await idle(rig, 5.0)
+        assert len(rig.pool.circuits) == 2
+        first = await rig.pool.get(isolation(b"a"), WEB)
+        second = await rig.pool.get(isolation(b"b"), WEB)
+        assert first is not second
+        assert rig.pool.made == 2
+        await idle(rig, 5.0)
+        assert rig.pool.made == 4
+
+    run(test, ready=2)
+
+
+def test_many_streams_of_one_kind_share_one_attempt() -> None:
+    async def test(rig: Rig) -> None:
+        got = await asyncio.gather(*(rig.pool.get(isolation(), WEB) for _ in range(20)))
+        assert len({id(m) for m in got}) == 1
+        assert rig.pool.made == 1
+
+    run(test)
+
+
+def test_one_that_stops_waiting_does_not_take_the_attempt_from_the_others() -> None:
+    async def test(rig: Rig) -> None:
+        one = asyncio.ensure_future(rig.pool.get(isolation(), WEB))
+        two = asyncio.ensure_future(rig.pool.get(isolation(), WEB))
+        await asyncio.sleep(0)
+        one.cancel()
+        assert (await two).open
+
+    run(test)
+
+
+def test_a_circuit_whose_exit_refuses_the_target_is_not_used() -> None:
+    async def test(rig: Rig) -> None:
+        await idle(rig, 5.0)
+        await rig.pool.get(isolation(port=22), target("example.net", 22))
+        assert rig.asked == [(443, None), (22, None)]
+        await rig.pool.get(isolation(host="192.0.2.1"), target("192.0.2.1", 443))
+        assert rig.asked[2:] == []
+
+    run(test, ready=1, policy=("accept *:443",))
+
+
+def test_an_address_is_told_to_who_picks_the_path_a_name_is_not() -> None:
+    async def test(rig: Rig) -> None:
+        await rig.pool.get(isolation(host="198.41.0.4"), target("198.41.0.4", 443))
+        await rig.pool.get(isolation(), WEB)
+        assert rig.asked == [(443, "198.41.0.4"), (443, None)]
+
+    run(test)
+
+
+def test_a_broken_circuit_is_replaced() -> None:
+    async def test(rig: Rig) -> None:
+        first = await rig.pool.get(isolation(), WEB)
+        assert first.circuit is not None
+        first.circuit.destroy()
+        assert not rig.pool.circuits
+        second = await rig.pool.get(isolation(), WEB)
+        assert second is not first
+        assert second.open
+
+    run(test)
+
+
+def test_a_circuit_that_is_not_answered_is_given_up_in_time_and_destroyed() -> None:
+    async def test(rig: Rig) -> None:
+        rig.guard_link.held = True
+        start = asyncio.get_running_loop().time()
+        with pytest.raises(Refused, match="in time"):
+            await rig.pool.get(isolation(), WEB)
+        assert asyncio.get_running_loop().time() - start == pytest.approx(BUILD_SECONDS)
+        assert not rig.pool.circuits
+        assert not rig.guard_link.circuits
+        assert rig.pool.failed == 1
+
+    run(test)
+
+
+def test_a_circuit_that_a_relay_destroys_fails_at_once() -> None:
+    async def test(rig: Rig) -> None:
+        rig.world.relays["r2"].machine.limits = SimpleNamespace(  # type: ignore[assignment]
+            circuits=0, circuits_per_link=0, pending_handshakes=0, stray_cells=10, streams_per_circuit=1
+        )
+        start = asyncio.get_running_loop().time()
+        with pytest.raises(Refused, match="could not be built"):
+            await rig.pool.get(isolation(), WEB)
+        assert asyncio.get_running_loop().time() - start < 1
+
+    run(test)
+
+
+def test_without_a_guard_the_stream_is_refused_and_building_ahead_goes_on_trying() -> None:
+    async def test(rig: Rig) -> None:
+        rig.refuse = True
+        with pytest.raises(Refused, match="no guard"):
+            await rig.pool.get(isolation(), WEB)
+        task = asyncio.ensure_future(rig.pool.keep_ready())
+        await asyncio.sleep(60)
+        assert not rig.pool.circuits
+        rig.refuse = False
+        await asyncio.sleep(6)
+        assert len(rig.pool.circuits) == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(test, ready=1)
+
+
+def test_a_new_identity_takes_circuits_from_new_streams_and_leaves_those_in_use() -> None:
+    async def test(rig: Rig) -> None:
+        used = await rig.pool.get(isolation(b"a"), WEB)
+        unused = await rig.pool.get(isolation(b"b"), WEB)
+        assert used.circuit is not None
+        assert unused.circuit is not None
+        used.circuit.endpoint.open(WEB, Recorder())
+        assert rig.pool.new_identity() == 2
+        assert unused.circuit.state is CircuitState.GONE
+        assert used.circuit.state is CircuitState.OPEN
+        assert await rig.pool.get(isolation(b"a"), WEB) is not used
+        assert rig.pool.new_identity() == 1
+
+    run(test)
+
+
+def test_an_old_circuit_takes_no_new_streams_and_ends_with_its_last() -> None:
+    async def test(rig: Rig) -> None:
+        first = await rig.pool.get(isolation(), WEB)
+        assert first.circuit is not None
+        stream = first.circuit.endpoint.open(WEB, Recorder())
+        await asyncio.sleep(601)
+        assert await rig.pool.get(isolation(), WEB) is not first
+        await idle(rig, 3.0)
+        assert first.open
+        first.circuit.endpoint.streams.pop(stream.id)
+        await idle(rig, 3.0)
+        assert not first.open
+
+    run(test)
+
+
+def test_a_used_circuit_that_is_long_idle_is_closed_an_unused_one_is_kept() -> None:
+    async def test(rig: Rig) -> None:
+        await idle(rig, 2.0)
+        used = await rig.pool.get(isolation(), WEB)
+        await idle(rig, IDLE_SECONDS - 5)
+        assert used.open
+        await idle(rig, 10)
+        assert not used.open
+        assert [m.isolation for m in rig.pool.circuits.values()] == [None]
+
+    run(test, ready=1)
+
+
+def test_circuits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_CIRCUITS", 3)
+
+    async def test(rig: Rig) -> None:
+        kept = [await rig.pool.get(isolation(bytes((i,))), WEB) for i in range(3)]
+        await asyncio.sleep(1)
+        fourth = await rig.pool.get(isolation(b"x"), WEB)
+        assert [m.open for m in kept] == [False, True, True]
+        for managed in (*kept[1:], fourth):
+            assert managed.circuit is not None
+            managed.circuit.endpoint.open(WEB, Recorder())
+        with pytest.raises(Refused, match="in use"):
+            await rig.pool.get(isolation(b"y"), WEB)
+        assert len(rig.pool.circuits) == 3
+
+    run(test)
+
+
+def test_an_exit_without_room_is_not_asked_again_for_a_while() -> None:
+    async def test(rig: Rig) -> None:
+        first = await rig.pool.get(isolation(), WEB)
+        rig.pool.exit_is_busy(first)
+        made = rig.pool.made
+        with pytest.raises(ExitsBusy):
+            await rig.pool.get(isolation(), WEB)
+        assert rig.pool.made == made, "no circuit is built in vain"
+        await asyncio.sleep(BUSY_SECONDS + 1)
+        assert await rig.pool.get(isolation(), WEB) is not first
+
+    run(test)
+
+
+def test_a_circuit_takes_only_so_many_streams() -> None:
+    async def test(rig: Rig) -> None:
+        first = await rig.pool.get(isolation(), WEB)
+        assert first.circuit is not None
+        for _ in range(STREAMS_PER_CIRCUIT):
+            first.circuit.endpoint.open(WEB, Recorder())
+        assert await rig.pool.get(isolation(), WEB) is not first
+
+    run(test)

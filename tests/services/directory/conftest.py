@@ -1,0 +1,185 @@
+"""Whole directories in one process: an in-memory network, a virtual clock, stores that outlive a service."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import pytest
+from phantomband.core.crypto.sign import IdentityKey
+from phantomband.core.errors import Refused
+from phantomband.core.netdir.address import NodeAddress
+from phantomband.core.netdir.epoch import EpochClock
+from phantomband.core.netdir.genesis import DirectoryInfo, Genesis
+from phantomband.core.netdir.voting_events import Memory
+from phantomband_directory.parts import Contact, GatewayFacts, NodeSettings, RelayFacts
+from phantomband_directory.service import DirectoryService
+from virtual import BEGIN, VirtualLoop
+
+START = 1_790_000_000
+
+
+def seeded(seed: str) -> Callable[[int], bytes]:
+    counter = iter(range(2**32))
+    return lambda size: hashlib.shake_256(f"{seed}/{next(counter)}".encode()).digest(size)
+
+
+@lru_cache(maxsize=64)
+def key_of(index: int) -> IdentityKey:
+    return IdentityKey.generate(seeded(f"identity {index}"))
+
+
+def key32(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+@dataclass
+class MemoryStore:
+    """`parts.Store` whose contents outlive the service that used it."""
+
+    view: bytes | None = None
+    memory: Memory = field(default_factory=Memory)
+    descriptors: list[bytes] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
+    writes: list[str] = field(default_factory=list)
+
+    def load_view(self) -> bytes | None:
+        return self.view
+
+    def save_view(self, certified: bytes) -> None:
+        self.view = certified
+
+    def load_memory(self) -> Memory:
+        return self.memory
+
+    def save_memory(self, memory: Memory) -> None:
+        self.memory = memory
+        self.writes.append(f"{memory.voted_epoch}/{memory.signed_epoch}/{memory.signed_digest.hex()}")
+
+    def load_descriptors(self) -> list[bytes]:
+        return self.descriptors
+
+    def save_descriptors(self, descriptors: list[bytes]) -> None:
+        self.descriptors = descriptors
+
+    def save_evidence(self, name: str, first: bytes, second: bytes) -> None:
+        self.evidence.append(name)
+
+
+@dataclass
+class Node:
+    """One node: what its gateway and relay say, its files, and its directory while it runs."""
+
+    index: int
+    settings: NodeSettings
+    gateway_facts: GatewayFacts
+    relay_facts: RelayFacts
+    store: MemoryStore = field(default_factory=MemoryStore)
+    service: DirectoryService | None = None
+    task: asyncio.Task[None] | None = None
+
+    async def gateway(self) -> GatewayFacts:
+        return self.gateway_facts
+
+    async def relay(self) -> RelayFacts:
+        return self.relay_facts
+
+
+class Network:
+    """`parts.PeerNetwork` of all nodes at once; calls take 5 ms and fail when the target is down."""
+
+    def __init__(self, n: int, min_relays: int = 1) -> None:
+        directories = tuple(
+            DirectoryInfo(f"dir{i}", key_of(i).public.raw, key32(f"link {i}"), (self.address(i),)) for i in range(n)
+        )
+        self.genesis = Genesis("test", True, EpochClock(START, 10, 1, 32), min_relays, directories)
+        self.nodes: dict[int, Node] = {}
+        self.tamper: Callable[[int, int, bytes], bytes] = lambda source, target, request: request
+
+    @staticmethod
+    def address(index: int) -> NodeAddress:
+        return NodeAddress("tcp", "127.0.0.1", 9000 + index)
+
+    key = staticmethod(key_of)
+
+    @staticmethod
+    def now() -> float:
+        return START + asyncio.get_running_loop().time() - BEGIN
+
+    def node(self, index: int) -> Node:
+        if index not in self.nodes:
+            facts = GatewayFacts(key32(f"link {index}"), (self.address(index),))
+            relay = RelayFacts(key32(f"onion {index}"), "accept *:80")
+            self.nodes[index] = Node(index, NodeSettings(f"n{index}", "test", 10**6), facts, relay)
+        return self.nodes[index]
+
+    def start(self, *indices: int) -> None:
+        for index in indices:
+            node = self.node(index)
+            random = seeded(f"random {index}")
+            caller = Caller(self, index)
+            node.service = DirectoryService(
+                self.genesis, key_of(index), node.settings, node, caller, self.now, random, node.store
+            )
+            node.task = asyncio.get_running_loop().create_task(node.service.run())
+
+    async def stop(self, *indices: int) -> None:
+        for index in indices:
+            node = self.nodes[index]
+            if node.task is not None:
+                node.task.cancel()
+                await asyncio.gather(node.task, return_exceptions=True)
+            node.task = node.service = None
+
+    async def run_to(self, epoch: int) -> None:
+        """Up to the end of `epoch`, and a little."""
+        await asyncio.sleep(max(0.0, self.genesis.clock.end(epoch) + 0.001 - self.now()))
+        for node in self.nodes.values():
+            if node.task is not None and node.task.done():
+                node.task.result()
+
+    def view_epochs(self) -> dict[int, int]:
+        return {i: n.service.status().view_epoch for i, n in self.nodes.items() if n.service is not None}
+
+    def names(self, index: int) -> set[str]:
+        service = self.nodes[index].service
+        assert service is not None
+        assert service.view is not None
+        return {entry.nickname for entry in service.view.view.entries}
+
+
+@dataclass
+class Caller:
+    """The network as one node has it."""
+
+    network: Network
+    source: int
+
+    async def call(self, contact: Contact, request: bytes) -> bytes:
+        await asyncio.sleep(0.005)
+        target = next(i for i, n in self.network.nodes.items() if n.gateway_facts.link_key == contact.link_key)
+        service = self.network.nodes[target].service
+        if service is None:
+            raise Refused("not reachable")
+        link_key = self.network.nodes[self.source].gateway_facts.link_key
+        return service.answer(self.network.tamper(self.source, target, request), link_key)
+
+
+@pytest.fixture
+def network_of() -> type[Network]:
+    return Network
+
+
+@pytest.fixture
+def virtual() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Runs a coroutine to its end on a virtual clock, and cancels what it leaves behind."""
+
+    def run(main: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(main)
+
+    return run

@@ -1,0 +1,273 @@
+"""Whole directories together: they certify, heal, remember, and give nothing to liars."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from phantomband.core.crypto.sign import IdentityKey
+from phantomband.core.errors import UserError
+from phantomband.core.netdir import requests
+from phantomband.core.netdir.ballot import Vote, sign_vote
+from phantomband.core.netdir.certified import verify_untrusted
+from phantomband.core.netdir.codec import SIGNATURE_BYTES
+from phantomband.core.netdir.voting_events import BallotKind, Memory
+from phantomband_directory.limits import PEER_BURST, Limits
+from phantomband_directory.store import FileStore, load_or_create_identity
+
+
+def test_four_directories_and_two_relays_have_a_view_within_two_seconds(network_of: Any, virtual: Any) -> None:
+    async def main() -> None:
+        network = network_of(4, min_relays=6)
+        for index in range(6):
+            network.node(index)
+        network.start(*range(6))
+        await network.run_to(2)
+        assert set(network.view_epochs().values()) <= {1, 2}
+        assert network.names(5) == {f"n{i}" for i in range(6)}
+
+    virtual(main())
+
+
+def test_one_directory_works_alone(network_of: Any, virtual: Any) -> None:
+    async def main() -> None:
+        network = network_of(1)
+        network.start(0, 1)
+        await network.run_to(3)
+        assert network.view_epochs()[0] == 3
+        assert network.names(0) == {"n0", "n1"}
+
+    virtual(main())
+
+
+def test_one_dead_certifies_two_dead_keep_the_old_view(network_of: Any, virtual: Any) -> None:
+    async def main() -> None:
+        network = network_of(4)
+        network.start(0, 1, 2, 3, 4)
+        await network.run_to(3)
+        await network.stop(3)
+        await network.run_to(6)
+        assert network.view_epochs()[0] == 6
+        await network.stop(2)
+        await network.run_to(9)
+        assert network.view_epochs()[0] == 6
+        service = network.nodes[0].service
+        assert service.status().freshness == "valid"
+        assert service.is_fresh
+        network.start(2)
+        await network.run_to(10)
+        assert network.view_epochs()[0] == 10
+
+    virtual(main())
+
+
+def test_an_equivocating_voter_is_dropped(network_of: Any, virtual: Any) -> None:
+    """Directory 3 signs one vote for directory 0 and another for the rest."""
+
+    async def main() -> None:
+        network = network_of(4)
+        network.start(0, 1, 2, 3)
+        await network.run_to(2)
+
+        def lie(source: int, target: int, request: bytes) -> bytes:
+            if source == 3 and target == 0 and request[0] == requests.Kind.VOTE:
+                vote = Vote.decode_untrusted(request[1:])
+                key = IdentityKey(key_bytes)
+                return requests.encode_request(
+                    requests.Ballot(BallotKind.VOTE, sign_vote(replace(vote, entries=()), key))
+                )
+            return request
+
+        key_bytes = network.nodes[3].service._key.private_bytes()
+        network.tamper = lie
+        await network.run_to(5)
+        assert all(network.view_epochs()[i] == 5 for i in (0, 1, 2))
+        assert all(any("vote-3" in name.lower() for name in network.nodes[i].store.evidence) for i in (0, 1, 2))
+        assert network.names(0) == {"n0", "n1", "n2", "n3"}
+
+    virtual(main())
+
+
+def test_a_restart_from_disk_signs_no_second_digest(network_of: Any, virtual: Any) -> None:
+    async def main() -> None:
+        network = network_of(4)
+        network.start(0, 1, 2, 3)
+        await network.run_to(11)
+        clock = network.genesis.clock
+        await asyncio.sleep(clock.cutoff(12) + 0.1 - network.now())  # voted and signed in epoch 12
+        before = network.nodes[1].store.memory
+        assert (before.voted_epoch, before.signed_epoch) == (12, 12)
+        await network.stop(1)
+        network.nodes[1].relay_facts = replace(network.nodes[1].relay_facts, onion_key=b"n" * 32)
+        network.start(1)
+        await network.run_to(12)
+        assert network.nodes[1].store.memory == before
+        await network.run_to(13)
+        signed = {w.split("/")[1]: set() for w in network.nodes[1].store.writes}
+        for write in network.nodes[1].store.writes:
+            _, epoch, digest = write.split("/")
+            signed[epoch].add(digest)
+        assert all(len(digests) == 1 for digests in signed.values())
+        assert set(network.view_epochs().values()) == {13}
+        node = network.nodes[0].service.view.view
+        entry = next(e for e in node.entries if e.nickname == "n1")
+        assert entry.onion_key == b"n" * 32
+
+    virtual(main())
+
+
+def test_a_newcomer_is_in_within_two_epochs_and_a_leaver_is_out_when_expired(network_of: Any, virtual: Any) -> None:
+    async def main() -> None:
+        network = network_of(4)
+        network.start(0, 1, 2, 3)
+        await network.run_to(12)
+        network.start(7)
+        await network.run_to(14)
+        assert "n7" in network.names(0)
+        assert "n7" in network.names(7)
+        await network.stop(7)
+        await network.run_to(20)
+        assert "n7" not in network.names(0)
+        assert network.names(0) == {"n0", "n1", "n2", "n3"}
+
+    virtual(main())
+
+
+def test_keys_changed_by_a_restart_within_the_same_second_come_through(network_of: Any, virtual: Any) -> None:
+    async def main() -> None:
+        network = network_of(4)
+        network.start(0, 1, 2, 3)
+        await network.run_to(1)
+        for turn in range(4):
+            network.start(6)
+            await asyncio.sleep(0.05)
+            await network.stop(6)
+            network.nodes[6].relay_facts = replace(network.nodes[6].relay_facts, onion_key=bytes([turn]) * 32)
+        network.start(6)
+        await network.run_to(8)
+        entry = network.nodes[0].service.view.view.find(network.nodes[6].service.status().node_id)
+        assert entry.onion_key == bytes([3]) * 32
+
+    virtual(main())
+
+
+def test_all_restart_from_disk_and_go_on(network_of: Any, virtual: Any) -> None:
+    async def main() -> None:
+        network = network_of(4)
+        network.start(*range(5))
+        await network.run_to(12)
+        await network.stop(*range(5))
+        network.start(*range(5))
+        assert all(network.view_epochs()[i] == 12 for i in range(4))
+        assert network.view_epochs()[4] >= 11  # asks a little after the view took effect
+        await network.run_to(13)
+        assert network.view_epochs()[0] == 13
+        assert network.names(0) == {f"n{i}" for i in range(5)}
+        view = network.nodes[0].store.view
+        verify_untrusted(view, network.genesis, network.now(), 13)
+
+    virtual(main())
+
+
+def test_watchers_get_each_newer_view(network_of: Any, virtual: Any) -> None:
+    async def main() -> None:
+        network = network_of(1)
+        network.start(0)
+        seen: list[int] = []
+
+        async def watch() -> None:
+            async for raw in network.nodes[0].service.watch():
+                seen.append(verify_untrusted(raw, network.genesis, network.now(), 0).view.epoch)
+                if len(seen) == 3:
+                    return
+
+        await asyncio.wait_for(watch(), 10)
+        assert seen == [1, 2, 3]
+
+    virtual(main())
+
+
+def test_requests_are_refused_alike_and_limited(network_of: Any, virtual: Any) -> None:
+    async def main() -> None:
+        network = network_of(1)
+        network.start(0, 5)
+        service = network.nodes[0].service
+
+        def ask(raw: bytes, peer: bytes = b"") -> requests.Reply:
+            return requests.decode_reply_untrusted(service.answer(raw, peer))
+
+        assert ask(requests.encode_request(requests.GetView(0))) == requests.NotNewer(0)
+        await network.run_to(2)
+        reply = ask(requests.encode_request(requests.GetView(0)))
+        assert isinstance(reply, requests.ViewReply)
+        epoch = service.status().view_epoch
+        assert ask(requests.encode_request(requests.GetView(epoch))) == requests.NotNewer(epoch)
+        own = network.nodes[5].service._announcer.current.encoded
+        assert ask(requests.encode_request(requests.Publish(own))) == requests.Accepted()
+        forged = own[:100] + b"x" + own[101:-SIGNATURE_BYTES] + bytes(SIGNATURE_BYTES)
+        answers = {
+            service.answer(raw, b"")
+            for raw in (
+                b"",
+                b"\xff",
+                requests.encode_request(requests.Publish(forged)),
+                b"\x04junk",
+                bytes(70000),
+            )
+        }
+        assert len(answers) == 1
+        assert isinstance(requests.decode_reply_untrusted(answers.pop()), requests.RefusedReply)
+        other = network.nodes[5].service.answer(requests.encode_request(requests.Publish(own)), b"")
+        assert requests.decode_reply_untrusted(other).code is requests.Code.NOT_HERE
+        busy = [ask(b"\x01" + bytes(8), b"p" * 32) for _ in range(int(PEER_BURST) + 1)][-1]
+        assert isinstance(busy, requests.RefusedReply)
+        assert busy.code is requests.Code.BUSY
+
+    virtual(main())
+
+
+def test_limits_forget_and_refill() -> None:
+    limits = Limits(frozenset())
+    peer = b"p" * 32
+    assert all(limits.allow(peer, 0.0) for _ in range(int(PEER_BURST)))
+    assert not limits.allow(peer, 0.0)
+    assert limits.allow(peer, 1.0)
+    for index in range(5000):
+        limits.allow(index.to_bytes(32, "big"), 1.0)
+    assert len(limits._buckets) <= 4096
+
+
+def test_files(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "state", b"n" * 32)
+    assert (store.load_view(), store.load_memory(), store.load_descriptors()) == (None, Memory(), [])
+    store.save_view(b"view")
+    store.save_memory(Memory(3, 2, b"d" * 32))
+    store.save_descriptors([b"one", b"two"])
+    again = FileStore(tmp_path / "state", b"n" * 32)
+    assert again.load_view() == b"view"
+    assert again.load_memory() == Memory(3, 2, b"d" * 32)
+    assert again.load_descriptors() == [b"one", b"two"]
+    store.save_evidence("VOTE-3-9", b"a", b"b")
+    assert (tmp_path / "state" / "evidence" / "vote-3-9").exists()
+    with pytest.raises(UserError, match="another network"):
+        FileStore(tmp_path / "state", b"m" * 32).load_memory()
+    (tmp_path / "state" / "memory.json").write_text("{}")
+    with pytest.raises(UserError, match="damaged"):
+        again.load_memory()
+
+
+def test_identity_file(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "identity"
+    key = load_or_create_identity(path, lambda n: bytes(range(n)))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load_or_create_identity(path, lambda n: bytes(n)).node_id == key.node_id
+    path.chmod(0o640)
+    with pytest.raises(UserError, match="chmod 600"):
+        load_or_create_identity(path, bytes)
+    path.chmod(0o600)
+    path.write_bytes(b"short")
+    with pytest.raises(UserError):
+        load_or_create_identity(path, bytes)
