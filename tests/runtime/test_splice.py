@@ -175,6 +175,23 @@ def test_a_stream_that_ends_before_the_connection_is_gone_at_once() -> None:
     assert rig.called == []
 
 
+def test_a_connection_that_comes_after_the_streams_end_is_closed_behind_what_had_come() -> None:
+    rig = Rig(connected=False)
+    rig.handler.data([b"all of it"])
+    rig.handler.ended(EndReason.DONE)
+    rig.connect()
+    assert rig.called == [("write", b"all of it"), "close"]
+
+
+def test_a_connection_that_comes_after_the_circuit_broke_is_reset_and_does_not_hang() -> None:
+    rig = Rig(connected=False)
+    rig.handler.ended(EndReason.CIRCUIT_GONE)
+    rig.connect()
+    assert rig.called == ["abort"]
+    rig.handler.connection_lost(None)
+    assert rig.gone == 1
+
+
 def test_ending_from_here_ends_both_and_tells_once() -> None:
     rig = Rig()
     rig.handler.end(EndReason.TIMEOUT)

@@ -33,6 +33,7 @@ class SocketStream(asyncio.Protocol):
         self.bytes_in = self.bytes_out = 0
         self._on_gone = on_gone
         self._stream_over = self._socket_over = False
+        self._reason = EndReason.DONE
         self._told = False
         self._early: list[bytes] = []
         self._early_fin = False
@@ -52,6 +53,8 @@ class SocketStream(asyncio.Protocol):
             self.data(early)
         if self._early_fin:
             self.finished()
+        if self._stream_over:
+            self._shut()
 
     def data_received(self, data: bytes) -> None:
         self.bytes_in += len(data)
@@ -108,12 +111,18 @@ class SocketStream(asyncio.Protocol):
 
     def ended(self, reason: EndReason) -> None:
         self._stream_over = True
-        if self.transport is not None and not self._socket_over:
-            if reason is EndReason.DONE:
-                self.transport.close()
-            else:
-                self.reset()
+        self._reason = reason
+        self._shut()
         self._gone()
+
+    def _shut(self) -> None:
+        """Ends the TCP connection as the stream ended; one that is not there yet is ended as soon as it is."""
+        if self.transport is None or self._socket_over:
+            return
+        if self._reason is EndReason.DONE:
+            self.transport.close()
+        else:
+            self.reset()
 
     def writable(self) -> None:
         if self.transport is not None and not self._socket_over and not self.transport.is_closing():
