@@ -24,10 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 DOWNLOADS = 20
 SIZE = 8_000_000
-CURL_TIMED_OUT = 28
-MOST_HUNG = 5
-"""Of one kill; four is the most that was seen of the known fault."""
-HEAL_SECONDS = 30.0
+HEAL_SECONDS = 15.0
 """Until a new fetch works after a kill; the machine is also busy with the downloads that go on."""
 
 
@@ -39,7 +36,7 @@ def net() -> Iterator[Network]:
 
 def download(net: Network, web: WebServer, user: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [need("curl", "curl"), "-sS", "--max-time", "60", "--proxy-user", f"{user}:x", "--socks5-hostname",
+        [need("curl", "curl"), "-sS", "--max-time", "120", "--proxy-user", f"{user}:x", "--socks5-hostname",
          str(net.socks),
          f"http://localhost:{web.port}/bytes/{SIZE}"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -47,22 +44,17 @@ def download(net: Network, web: WebServer, user: str) -> subprocess.Popen[bytes]
 
 
 def outcomes(downloads: list[subprocess.Popen[bytes]]) -> tuple[int, list[str]]:
-    """(whole downloads, errors of the others). A wrong byte fails the test: clean errors only."""
+    """(whole downloads, errors of the others). A wrong byte or a hang (curl's 28) fails the test: clean errors only."""
     expected = hashlib.sha256(content(SIZE)).digest()
-    whole, hung, errors = 0, 0, []
+    whole, errors = 0, []
     for process in downloads:
         out, error = process.communicate(timeout=150)
         if process.returncode == 0:
             assert hashlib.sha256(out).digest() == expected
             whole += 1
-        elif process.returncode == CURL_TIMED_OUT:
-            hung += 1
         else:
             assert process.returncode in (18, 52, 56, 97), error
             errors.append(error.decode(errors="replace"))
-    assert hung <= MOST_HUNG, f"{hung} downloads hung: more than the known fault ever left"
-    if hung:
-        pytest.xfail(f"{hung} downloads hung instead of ending: an open fault, see docs/explanation/known-faults.md")
     return whole, errors
 
 
