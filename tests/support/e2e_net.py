@@ -45,7 +45,7 @@ def lacking(what: str) -> Any:
     pytest.skip(what)
 
 
-def until(what: str, holds: Callable[[], Any], seconds: float = 30.0, every: float = 0.05) -> Any:
+def until(what: str, holds: Callable[[], Any], seconds: float = 60.0, every: float = 0.05) -> Any:
     """Waits until `holds()` is true and returns what it was; fails with `what` after `seconds`."""
     end = time.monotonic() + seconds
     while not (found := holds()):

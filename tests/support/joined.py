@@ -15,7 +15,7 @@ Queue = deque[tuple[bytes, bytes]]
 """Messages behind their marks, and the layers that they stand for."""
 
 ROOM = 1992
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds until a test that waits has failed."""
 
 

@@ -18,7 +18,7 @@ from phantomband.core.errors import Refused, UserError
 from phantomband.transports.base import WRITE_HIGH_WATER, Address, Buffer, Connection, Listener, Transport
 from phantomband.transports.registry import TRANSPORTS, make
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 DIAL_TIMEOUT = 5.0
 
 Run = Callable[[Coroutine[Any, Any, None]], None]

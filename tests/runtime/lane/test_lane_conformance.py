@@ -28,7 +28,7 @@ from phantomband.runtime.lane.framing import UNIX_HEADER
 from phantomband.runtime.lane.grpc_driver import ATTACH_METHOD, SERVER_OPTIONS
 from phantomband.runtime.lane.server import LaneServer
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 

@@ -66,7 +66,7 @@ def run(test: Callable[[Rig], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
         rig = Rig()
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await test(rig)
         finally:
             rig.handshakes.close()
