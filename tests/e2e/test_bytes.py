@@ -68,7 +68,7 @@ def test_both_directions_and_half_closes(network: Network, seed: int, applicatio
 
     with tcp(serve) as target, connect(network.socks, target.host, target.port, f"seed{seed}") as s:
         assert sha256(_exchange(s, up, chance, application_first)) == sha256(down)
-        until("the target has everything", lambda: arrived, 20)
+        until("the target has everything", lambda: arrived)
         assert sha256(arrived[0]) == sha256(up)
 
 
@@ -99,7 +99,7 @@ def test_a_reset_of_the_application_reaches_the_target(network: Network) -> None
         s.sendall(b"hello")
         assert receive(s, 5) == b"hello"
         reset(s)
-        until("the target hears of it", lambda: seen, 20)
+        until("the target hears of it", lambda: seen)
     assert seen == ["ConnectionResetError"]
 
 
@@ -111,7 +111,7 @@ def test_a_close_is_not_a_reset(network: Network) -> None:
         s = connect(network.socks, target.host, target.port)
         s.sendall(content(300_000))
         s.close()
-        until("the target has everything", lambda: arrived, 20)
+        until("the target has everything", lambda: arrived)
     assert sha256(arrived[0]) == sha256(content(300_000))
 
 

@@ -72,7 +72,7 @@ def names(net: Network) -> list[str]:
 
 def settle(net: Network) -> None:
     """Every service is back, and nothing is left of the streams."""
-    until("all services serve", lambda: all(s["state"] == "serving" for s in net.services().values()), 20)
+    until("all services serve", lambda: all(s["state"] == "serving" for s in net.services().values()), 60)
     until("no stream is left at the client", lambda: net.client()["streams_open"] == 0)
     until("no stream is left at an exit", lambda: net.total("exit_streams", of="relay") == 0)
     assert net.total("bugs") == 0

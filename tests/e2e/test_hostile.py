@@ -181,4 +181,4 @@ def test_half_open_connections_are_bounded(net: Network, web: WebServer) -> None
     finally:
         for s in held:
             s.close()
-    until("they are forgotten", lambda: net.total("links_pending", of="gateway") == 0, 20)
+    until("they are forgotten", lambda: net.total("links_pending", of="gateway") == 0)

@@ -60,7 +60,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         [program, "-D", "-f", str(config), "-E", str(log)], preexec_fn=die_with_parent
     ) as server:  # fmt: skip
         try:
-            until(f"sshd listens: {log}", lambda: server.poll() is None and b"listening" in log.read_bytes(), 10)
+            until(f"sshd listens: {log}", lambda: server.poll() is None and b"listening" in log.read_bytes())
             yield Server(port, key, known)
         finally:
             server.terminate()
