@@ -216,11 +216,11 @@ def test_a_reader_that_pauses_congests_its_writer(run: Run, transport: Transport
         async with world(transport) as it:
             a, b = await it.pair()
             b.connection.pause_reading()
-            sent = 0
-            quiet = 0
+            sent = quiet = seen = 0
             while quiet < 20:  # congested, and staying so
                 if a.connection.congested:
                     quiet += 1
+                    seen = a.writables
                     await asyncio.sleep(0.005)
                 else:
                     quiet = 0
@@ -228,7 +228,7 @@ def test_a_reader_that_pauses_congests_its_writer(run: Run, transport: Transport
                     sent += len(chunk)
                     assert sent < limit, "nothing pushes back"
                     await asyncio.sleep(0)
-            held, seen = len(b.data), a.writables
+            held = len(b.data)
             await asyncio.sleep(0.01)
             assert len(b.data) == held
             b.connection.resume_reading()
