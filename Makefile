@@ -10,7 +10,7 @@ export UV_SYSTEM_CERTS ?= 1
 LOCK_INPUTS := pyproject.toml tools/lock.in
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench bench-tor sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
+.PHONY: help setup demo test test-slow check format bench bench-tor bench-mixing bench-profiles bench-anonymity sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,15 @@ bench: setup ## speed of the parts and of the whole
 
 bench-tor: setup ## beside a local Tor network; QUICK=1 ends in about a minute
 	@$(BIN)/python bench/tor.py $(if $(QUICK),--quick) $(ARGS)
+
+bench-mixing: setup ## the mixer: cells a second, delay of its own, overload; QUICK=1 ends in about a minute
+	@$(BIN)/python bench/mixing.py $(if $(QUICK),--quick) $(ARGS)
+
+bench-profiles: setup ## profiles on a real network: speed, first bytes, own delay; QUICK=1 ends in about a minute
+	@$(BIN)/python bench/profiles.py $(if $(QUICK),--quick) $(ARGS)
+
+bench-anonymity: setup ## who can link whom: every figure of docs/explanation/anonymity.md; QUICK=1 ends in about a minute
+	@$(BIN)/python bench/anonymity/run.py $(if $(QUICK),--quick) $(ARGS)
 
 sim: setup ## simulate flows and who can link them; ARGS="--mix timed --interval 1 --seeds 20"
 	@$(BIN)/phantomband sim $(ARGS)

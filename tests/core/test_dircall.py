@@ -7,7 +7,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phantomband.core.cell import BODY_BYTES, CELL_BYTES, LINK_CIRCUIT, Command, encode
+from phantomband.core.cell import BODY_BYTES, CELL_BYTES
 from phantomband.core.dircall import (
     FLAG_ANSWER,
     FLAG_LAST,
@@ -19,7 +19,6 @@ from phantomband.core.dircall import (
     Assembler,
     DirectoryMessage,
     encode_cells,
-    split,
 )
 from phantomband.core.errors import Malformed
 
@@ -152,39 +151,3 @@ WRONG = [
 def test_wrong_forms_are_malformed(body: bytes) -> None:
     with pytest.raises(Malformed):
         Assembler().cell_untrusted(body)
-
-
-def test_split_leaves_other_cells_in_order() -> None:
-    circuit = [encode(b"\0\0\0\1", Command.RELAY, bytes((i,))) for i in range(3)]
-    directory = encode_cells(7, b"a" * 3000, answer=False)
-    mixed = circuit[0] + directory[:CELL_BYTES] + circuit[1] + directory[CELL_BYTES:] + circuit[2]
-    for batch in (mixed, bytearray(mixed)):
-        others, found = split(batch)
-        assert others == b"".join(circuit)
-        assert found == bodies(directory)
-
-
-def test_split_without_directory_cells_gives_the_same_buffer() -> None:
-    batch = bytearray(encode(b"\0\0\0\1", Command.RELAY) + encode(LINK_CIRCUIT, Command.PAD))
-    others, found = split(batch)
-    assert others is batch
-    assert found == []
-    assert split(b"") == (b"", [])
-
-
-def test_a_directory_cell_of_a_circuit_is_none() -> None:
-    """Its circuit's owner sees it, and destroys the circuit: unexpected cells are never swallowed."""
-    stray = encode(b"\0\0\0\1", Command.DIRECTORY, piece(1, FLAG_LAST, 0))
-    assert split(stray) == (stray, [])
-
-
-@given(st.lists(st.binary(max_size=12), max_size=30))
-def test_any_bytes_give_messages_or_malformed(heads: list[bytes]) -> None:
-    assembler = Assembler()
-    for head in heads:
-        assembler.ask(int.from_bytes(head[:4].ljust(4, b"\0"), "big"))
-        try:
-            message = assembler.cell_untrusted(head.ljust(BODY_BYTES, b"\0"))
-        except Malformed:
-            return
-        assert message is None or len(message.data) <= MAX_ANSWER_BYTES

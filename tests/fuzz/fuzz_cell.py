@@ -71,6 +71,8 @@ class Effects:
     def open_link(self, node: NodeId) -> None:
         self.machine.link_ready(node, None)
 
+    def slots_at(self, when: float) -> None: ...
+
     def close_link(self, link: LinkId) -> None: ...
 
 

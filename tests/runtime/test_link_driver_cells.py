@@ -96,13 +96,14 @@ def test_destroy_all_takes_the_place_of_what_waits_for_circuits() -> None:
         dialer, listener = pair()
         listener.connection.congest()
         listener.driver.send(CELL * 300)
-        listener.driver.send(PAD)
+        listener.driver.send_directory(9, b"question", answer=False)
         listener.driver.destroy_all()
         assert listener.driver.waiting == 2
         listener.connection.congest(False)
         listener.driver.writable()
         pump(dialer, listener)
-        assert bytes(dialer.owner.cells) == PAD + DESTROY_ALL
+        assert bytes(dialer.owner.cells) == DESTROY_ALL
+        assert dialer.owner.messages == [DirectoryMessage(9, False, b"question")]
 
     virtual(test)
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from phantomband.core.errors import ConfigError, UserError
-from phantomband.core.netdir.descriptor import MAX_MIX_BYTES
+from phantomband.core.netdir.descriptor import MAX_MIX_BYTES, MAX_PADDING_BYTES
+from phantomband.core.shaping import Policy
 from phantomband.runtime.arguments import target
 from phantomband.runtime.lane.base import Driver
-from phantomband.runtime.settings import MIX_NAMES, ClientConfig, MixerSection, NodeConfig, load
+from phantomband.runtime.settings import MIX_NAMES, ClientConfig, GatewaySection, MixerSection, NodeConfig, load
 
 NEEDED = 'genesis = "genesis.json"\ndata_dir = "data"\n'
 
@@ -155,6 +156,11 @@ def test_an_empty_known_section_is_none(file: Path) -> None:
         ("[mixer]\nmean_delay = inf\n", "mixer.mean_delay"),
         ("[mixer]\nslot = 0.0001\n", "mixer.slot"),
         ("[gateway]\nmax_links = 0\n", "gateway.max_links"),
+        ("[gateway]\npadding = 'much'\n", "gateway.padding"),
+        ("[gateway]\npadding_rate = 32769\n", "gateway.padding_rate"),
+        ("[gateway]\npadding = 'adaptive'\npadding_rate = 9\n", "gateway.padding_rate"),
+        ("[gateway]\npadding_schedule = 'late'\n", "gateway.padding_schedule"),
+        ("[gateway]\npadding_max_rate = -1\n", "gateway.padding_max_rate"),
         ("[relay]\nconnect_timeout = -1\n", "relay.connect_timeout"),
         ("[relay]\nexit_policy = ['accept *:80', true]\n", "relay.exit_policy.1"),
         ("[relay]\nexit_policy = ['accept *:80', ['x']]\n", "relay.exit_policy.1"),
@@ -260,6 +266,24 @@ def test_any_flags_give_a_configuration_or_an_error_for_people(flags: list[tuple
 )
 def test_what_the_descriptor_says_of_the_mixing(section: dict[str, object], text: str) -> None:
     assert MixerSection.model_validate(section).published == text
+
+
+@pytest.mark.parametrize(
+    ("section", "text"),
+    [
+        ({}, "off"),
+        ({"padding_rate": 9}, "off"),
+        ({"padding": "adaptive"}, "adaptive:fixed:32768"),
+        ({"padding": "adaptive", "padding_rate": 512, "padding_schedule": "poisson"}, "adaptive:poisson:512"),
+        ({"padding": "constant"}, "constant:fixed:128"),
+        ({"padding": "constant", "padding_rate": 9}, "constant:fixed:9"),
+    ],
+)
+def test_what_the_descriptor_says_of_the_padding(section: dict[str, object], text: str) -> None:
+    gateway = GatewaySection.model_validate(section | {"padding_max_rate": 77})
+    assert gateway.shape.text == text
+    assert len(text) <= MAX_PADDING_BYTES
+    assert gateway.pacing == Policy(gateway.shape, 77)
 
 
 @pytest.mark.parametrize("name", MIX_NAMES)

@@ -85,3 +85,26 @@ def test_a_wire_takes_the_time_of_its_rate_and_delay_and_keeps_order() -> None:
     assert [data for _, data in got] == [bytes([i]) for i in range(20)]
     assert [when for when, _ in wire.trace] == pytest.approx([0.01 * (i + 1) for i in range(20)])
     assert all(0.1 <= when - left <= 0.15 + 1e-9 for (when, _), (left, _) in zip(got, wire.trace))
+
+
+def test_a_wire_sends_again_what_it_lost_and_keeps_order() -> None:
+    """With half of all writes lost each time, one takes a further round trip on average."""
+    events = Events()
+    got: list[tuple[float, int]] = []
+    wire = Wire(events, Shape(0.1, 0.0, 1e9, loss=0.5), Random(1), lambda data: got.append((events.now, data[0])))
+    for i in range(200):
+        events.at(i * 10.0, lambda i=i: wire.send(bytes([i]), 1))
+    events.run(1e9, lambda: False)
+    assert [number for _, number in got] == list(range(200))
+    late = [when - 10.0 * number - 0.1 for when, number in got]
+    assert fmean(late) == pytest.approx(0.2, abs=4 * 0.28 / 200**0.5)
+
+
+def test_links_differ_by_the_spread_and_lose_nothing_in_the_end() -> None:
+    scenario = Scenario.of(4, 5.0, 4, 0.05, 0.5)
+    network = Network(scenario, none, 1)
+    assert network.run().whole == 4
+    delays = [Shape(0.1, 0.0, 1.0).varied(0.5, Random(i)).delay for i in range(50)]
+    assert min(delays) >= 0.05
+    assert max(delays) <= 0.15
+    assert max(delays) - min(delays) > 0.05

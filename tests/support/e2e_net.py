@@ -131,10 +131,11 @@ def network(
     debug: bool = False,
     changes: Mapping[str, Changes] | None = None,
     wrapper: Sequence[str] = (),
+    tap: Path | None = None,
 ) -> Iterator[Network]:
     """A test network with these options of `testnet up`.
 
-    Args: debug: log everything; wrapper: a command that runs the one given behind it.
+    Args: debug: log everything; wrapper: a command that runs the one given behind it; tap: the plan of a tap.
     """
     with tempfile.TemporaryDirectory(prefix="pbt-", dir="/tmp") as base:
         directory, err = Path(base, "net"), Path(base, "err")
@@ -143,6 +144,7 @@ def network(
             **os.environ,
             "XDG_RUNTIME_DIR": f"{base}/run",
             "E2E_CHANGES": json.dumps(changes or {}),
+            "E2E_TAP": str(tap or ""),
         }
         if debug:
             environment["PHANTOMBAND_LOG__LEVEL"] = "debug"

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phantomband.core.cell import CELL_BYTES
+from phantomband.core.cell import CELL_BYTES, Command
 from phantomband.core.ids import LinkId
-from phantomband.core.mixing.base import Batch, Strategy
+from phantomband.core.mixing.base import Batch, Circuit, Strategy
 
 
-def cell(circuit: int, number: int) -> bytes:
-    return (circuit.to_bytes(4, "big") + number.to_bytes(4, "big")).ljust(CELL_BYTES, b"\0")
+def cell(circuit: int, number: int, command: Command = Command.RELAY) -> bytes:
+    """circuit 4 | command 1 | number 4 | zeros"""
+    return (circuit.to_bytes(4, "big") + bytes((command,)) + number.to_bytes(4, "big")).ljust(CELL_BYTES, b"\0")
+
+
+def number(cell: bytes) -> int:
+    return int.from_bytes(cell[5:9], "big")
 
 
 class Driver:
-    """Drives a strategy as the mixer service does: what is due first, then what has arrived."""
+    """Drives a strategy as the mixer service does: what is due first, then what has arrived.
+
+    What comes for a circuit that the strategy dropped is swallowed.
+    """
 
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
@@ -22,6 +30,7 @@ class Driver:
         self.released: list[tuple[float, Batch]] = []
         self.numbers: dict[tuple[int, int], int] = {}
         self.put: list[tuple[int, bytes]] = []
+        self.dropped: set[Circuit] = set()
 
     def release(self, now: float) -> None:
         batch = self.strategy.release(now)
@@ -41,8 +50,9 @@ class Driver:
             number = self.numbers[link, circuit] = self.numbers.get((link, circuit), -1) + 1
             cells.append(cell(circuit, number))
         self.release(self.now)
-        self.strategy.add(LinkId(link), cells, self.now)
         self.put += [(link, c) for c in cells]
+        self.strategy.add(LinkId(link), [c for c in cells if (link, c[:4]) not in self.dropped], self.now)
+        self.dropped.update(self.strategy.take_dropped())
 
     @property
     def got(self) -> list[tuple[int, bytes]]:

@@ -108,6 +108,7 @@ class Relay:
         self.responder = Responder(self.node_id, [self.key], NETWORK_ID, ReplayCache())
         self.exit = FakeExit()
         self.closed_links: list[LinkId] = []
+        self.slots_due: float | None = None
         self.machine = RelayMachine(self, lambda: self.exit, limits, world.congestion)
 
     @property
@@ -130,6 +131,9 @@ class Relay:
         other = next((r for r in self.world.relays.values() if r.node_id == node), None)
         self.machine.link_ready(node, self.world.connect(self.name, other.name) if other else None)
 
+    def slots_at(self, when: float) -> None:
+        self.slots_due = when
+
     def close_link(self, link: LinkId) -> None:
         self.closed_links.append(link)
 
@@ -140,12 +144,20 @@ class Watcher:
 
     opened: list[ClientCircuit] = field(default_factory=list)
     gone: list[ClientCircuit] = field(default_factory=list)
+    looped: list[tuple[int, float]] = field(default_factory=list)
+    paced: list[int | None] = field(default_factory=list)
 
     def circuit_open(self, circuit: ClientCircuit) -> None:
         self.opened.append(circuit)
 
     def circuit_gone(self, circuit: ClientCircuit) -> None:
         self.gone.append(circuit)
+
+    def circuit_looped(self, circuit: ClientCircuit, hop: int, seconds: float) -> None:
+        self.looped.append((hop, seconds))
+
+    def circuit_paced(self, circuit: ClientCircuit) -> None:
+        self.paced.append(circuit.pace)
 
 
 class World:

@@ -34,6 +34,7 @@ from phantomband.core.stream.messages import (
     Message,
     encode,
     encode_answers,
+    encode_pace,
     encode_target,
     target,
 )
@@ -160,6 +161,7 @@ def cell_vectors() -> list[Vector]:
         ("RELAY, a full body", circuit, Command.RELAY, stream("body")(BODY_BYTES)),
         ("DESTROY of a circuit of the listener", b"\x80\0\0\1", Command.DESTROY, b""),
         ("DESTROY of all circuits of the link", LINK_CIRCUIT, Command.DESTROY, b""),
+        ("SHAPE: constant, Poisson, 384 cells a second", LINK_CIRCUIT, Command.SHAPE, b"\2\1\0\0\1\x80"),
     ]
     return [
         {
@@ -245,6 +247,10 @@ def message_vectors() -> list[Vector]:
         (Message.EXTEND, 0, encode_extend(NODE, skin)),
         (Message.EXTENDED, 0, stream("reply")(1408)),
         (Message.DROP, 0, b""),
+        (Message.PACE, 0, encode_pace(32)),
+        (Message.PACED, 0, encode_pace(32)),
+        (Message.LOOP, 0, bytes(range(8))),
+        (Message.LOOPED, 0, bytes(range(8))),
     ]
     return [
         {"name": c.name, "command": int(c), "stream": s, "data": d.hex(), "message": encode(c, s, d).hex()}
@@ -253,7 +259,7 @@ def message_vectors() -> list[Vector]:
 
 
 MALFORMED = {
-    "message": ["", "03000100", "0300010005aabb", "0000010000", "0c00010000"],
+    "message": ["", "03000100", "0300010005aabb", "0000010000", "1000010000"],
     "target": [
         "",
         "0050",

@@ -43,7 +43,7 @@ IMAGES = {
     "client": "512m",
     "cli": "256m",
 }
-"""Memory that a service may take: more than each needs (a mixer holds at most 256 MiB of cells)."""
+"""Memory that a service may take: more than each needs (a mixer holds at most 192 MiB of cells)."""
 
 
 def generate(

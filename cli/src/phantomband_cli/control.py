@@ -105,6 +105,9 @@ def status_json(status: Any) -> dict[str, Any]:
         "view_epoch": status.view_epoch,
         "view_nodes": status.view_nodes,
         "transport": status.transport,
+        "profile": status.profile,
+        "loops": {"returned": status.loops_returned, "lost": status.loops_lost},
+        "padding_cells": status.padding_cells,
         "trouble": status.trouble or None,
     }
 
@@ -114,6 +117,7 @@ def circuit_json(circuit: Any) -> dict[str, Any]:
     return {
         "id": circuit.id,
         "state": circuit.state,
+        "profile": circuit.profile,
         "hops": [{"node_id": hop.node_id, "nickname": hop.nickname} for hop in circuit.hops],
         "streams": circuit.streams,
         "age_seconds": round(circuit.age_seconds, 3),

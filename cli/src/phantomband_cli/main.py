@@ -39,6 +39,10 @@ RunDir = Annotated[Optional[Path], typer.Option("--run-dir", help="Where the cli
 
 Nodes = Annotated[int, typer.Option(help="Nodes; each is four processes.")]
 Mix = Annotated[str, typer.Option(help="Mixing strategy: none, threshold, timed, pool, poisson or slots.")]
+Padding = Annotated[str, typer.Option(help="How nodes pace and pad links: off, adaptive or constant.")]
+ProfileChoice = Annotated[
+    str, typer.Option("--profile", help="The client's: fast, balanced or strong; nodes then mix and pad.")
+]
 Lane = Annotated[str, typer.Option(help="How cells move between the services of a node: unix or grpc.")]
 TransportName = Annotated[str, typer.Option("--transport", help="How the client reaches its guard: tcp, tls or quic.")]
 SocksPort = Annotated[int, typer.Option(help="Port of the SOCKS5 proxy; 0: any free one.")]
@@ -64,6 +68,8 @@ def network_up(
     http_port: HttpPort = None,
     exits: Exits = 0,
     directories: Directories = 0,
+    padding: Padding = "off",
+    profile: ProfileChoice = "fast",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is up, and leave it running.")] = False,
     directory: Directory = None,
     json: Json = False,
@@ -72,7 +78,7 @@ def network_up(
     from phantomband_cli.testnet import command
     from phantomband_cli.testnet.options import Options
 
-    options = Options(nodes, mix, lane, transport, socks_port, http_port, exits, directories)
+    options = Options(nodes, mix, lane, transport, socks_port, http_port, exits, directories, padding, profile)
     command.up(options, directory, detach, json)
 
 
@@ -190,6 +196,14 @@ def newnym(config: ConfigFile = None, run_dir: RunDir = None, directory: Directo
     new_identity(config, run_dir, directory, json)
 
 
+@app.command("profile")
+def profile(json: Json = False) -> None:
+    """The profiles fast, balanced and strong: what each does and costs."""
+    from phantomband_cli.profiles import show_profiles
+
+    show_profiles(json)
+
+
 @app.command("demo")
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Stop after the fetch.")] = False,
@@ -215,13 +229,19 @@ def sim(
     interval: Annotated[list[float] | None, typer.Option(help="Seconds; may be repeated. [default: 0.05]")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each strategy, with the seeds 1, 2, ...")] = 5,
     json: Annotated[Optional[Path], typer.Option("--json", help="File for the results.")] = None,  # noqa: UP045
+    model: Annotated[
+        str, typer.Option(help="exact: the real machines; fast: counts of cells, for thousands.")
+    ] = "exact",
+    profile: Annotated[Optional[str], typer.Option(help="fast, balanced or strong; with --model fast.")] = None,  # noqa: UP045
+    loss: Annotated[float, typer.Option(help="Share of what links lose the first time.")] = 0.0,
+    spread: Annotated[float, typer.Option(help="Share by which delays of links differ from their kind's.")] = 0.0,
 ) -> None:
     """Simulate flows and an adversary who watches both ends: a table and, last, one JSON line."""
     from phantomband_cli.sim.network import Scenario
     from phantomband_cli.sim.run import Plan, run_sim
 
-    scenario = Scenario(flows, seconds, nodes)
-    run_sim(Plan(scenario, mix, tuple(interval or [0.05]), tuple(range(1, seeds + 1))), json)
+    scenario = Scenario.of(flows, seconds, nodes, loss, spread)
+    run_sim(Plan(scenario, mix, tuple(interval or [0.05]), tuple(range(1, seeds + 1)), model, profile), json)
 
 
 def _needed(config: Path | None) -> Path:

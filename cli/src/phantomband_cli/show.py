@@ -60,6 +60,8 @@ def client(status: Mapping[str, Any]) -> None:
     if status["http_address"]:
         print(f"HTTP proxy  {status['http_address']}")
     print(f"transport   {status['transport']}")
+    print(f"profile     {status['profile']}, {status['padding_cells']} dummies sent")
+    print(f"loops       {status['loops']['returned']} came back, {status['loops']['lost']} lost")
     print(f"circuits    {status['circuits_open']} open, {status['streams_open']} streams")
     print(f"traffic     {status['bytes_in'] / 1e6:.1f} MB in, {status['bytes_out'] / 1e6:.1f} MB out")
     print(f"view        epoch {status['view_epoch']}, {status['view_nodes']} nodes")
@@ -69,13 +71,39 @@ def client(status: Mapping[str, Any]) -> None:
 
 def circuits(all_circuits: Sequence[Mapping[str, Any]]) -> None:
     """The table of `circuits`."""
-    table = Table("id", "state", "path", "streams", "age s", "round trip ms", "window", box=None, pad_edge=False)
+    table = Table(
+        "id", "profile", "state", "path", "streams", "age s", "round trip ms", "window", box=None, pad_edge=False
+    )
     for c in all_circuits:
         table.add_row(
-            str(c["id"]), c["state"], path(c["hops"]), str(c["streams"]), f"{c['age_seconds']:.0f}",
+            str(c["id"]), c["profile"], c["state"], path(c["hops"]), str(c["streams"]), f"{c['age_seconds']:.0f}",
             f"{c['round_trip_seconds'] * 1e3:.1f}", str(c["window_cells"]),
         )  # fmt: skip
     _console().print(table)
+
+
+def profiles(described: Sequence[Mapping[str, Any]]) -> None:
+    """The table of `profile`."""
+    table = Table(
+        "profile", "link", "each circuit", "relays must", "most KB/s", "idle GB a day", box=None, pad_edge=False
+    )
+    for p in described:
+        most = p["most_bytes_a_second"]
+        needs = p["relays_must"]
+        delay = f"mix {needs['mean_delay_seconds'] * 1e3:g} ms, pad {needs['padding']}"
+        table.add_row(
+            p["name"], p["link"], f"{p['pace_cells_a_second']} cells/s" if p["pace_cells_a_second"] else "as it comes",
+            delay if needs["mean_delay_seconds"] else "-", f"{most / 1e3:.0f}" if most else "the network's",
+            f"{p['idle_bytes_a_day'] / 1e9:.1f}",
+        )  # fmt: skip
+    console = _console()
+    console.print(table)
+    for p in described:
+        console.print(f"{p['name']:<9} {p['summary']}")
+    console.print(
+        "Choose with `profile` in the client's configuration, a port of its own (strong_port), or a SOCKS user"
+    )
+    console.print("such as alice+strong. What each gives, with figures: docs/explanation/profiles.md")
 
 
 def path(hops: Sequence[Mapping[str, str]]) -> str:

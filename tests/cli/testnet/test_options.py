@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from phantomband.core.errors import UserError
-from phantomband.runtime.settings import MIX_NAMES
+from phantomband.runtime.settings import MIX_NAMES, PADDING_NAMES
 from phantomband_cli.testnet.options import Options
 
 
@@ -30,14 +30,27 @@ def test_an_unknown_strategy_is_told_the_known_ones() -> None:
         Options(mix="chaum")
 
 
+@pytest.mark.parametrize("padding", PADDING_NAMES)
+def test_every_padding_can_be_asked_for(padding: str) -> None:
+    assert Options(padding=padding).padding == padding
+
+
 def test_json_round_trip() -> None:
-    options = Options(nodes=9, mix="timed", http_port=0, exits=2)
+    options = Options(nodes=9, mix="timed", http_port=0, exits=2, padding="adaptive")
     assert Options.from_json(options.to_json()) == options
 
 
 @pytest.mark.parametrize(
     "values",
-    [{"nodes": 2}, {"mix": "x"}, {"lane": ""}, {"transport": "udp"}, {"exits": 7}, {"directories": -1}],
+    [
+        {"nodes": 2},
+        {"mix": "x"},
+        {"lane": ""},
+        {"transport": "udp"},
+        {"exits": 7},
+        {"directories": -1},
+        {"padding": ""},
+    ],
 )
 def test_what_cannot_work_is_refused(values: dict[str, int | str]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(values))}"):

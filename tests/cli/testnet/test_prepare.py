@@ -22,7 +22,9 @@ from phantomband_cli.testnet.prepare import prepare
 def test_everything_fits_together(tmp_path: Path) -> None:
     layout = Layout.at(tmp_path / "net")
     layout.claim()
-    options = Options(nodes=5, directories=2, exits=2, mix="timed", lane="grpc", transport="quic", socks_port=0)
+    options = Options(
+        nodes=5, directories=2, exits=2, mix="timed", lane="grpc", transport="quic", socks_port=0, padding="constant"
+    )
     prepared = prepare(layout, options, 1_790_000_000.9, os.urandom)
     genesis = load_genesis(layout.genesis)
     assert genesis.test_network
@@ -31,6 +33,7 @@ def test_everything_fits_together(tmp_path: Path) -> None:
     assert len({line for node in nodes for line in node.gateway.listen}) == 15
     assert [bool(node.relay.exit_policy) for node in nodes] == [False, False, False, True, True]
     assert {(node.mixer.strategy, node.lane.value) for node in nodes} == {("timed", "grpc")}
+    assert {node.gateway.padding for node in nodes} == {"constant"}
     for directory, node in zip(genesis.directories, nodes, strict=False):
         assert directory.identity == IdentityKey((node.data_dir / "directory/identity.key").read_bytes()).public.raw
         assert directory.link_key == LinkKey((node.data_dir / "gateway/link.key").read_bytes()).public

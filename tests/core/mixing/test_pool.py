@@ -87,7 +87,7 @@ def test_missed_ticks_are_made_up_for() -> None:
     assert strategy.deadline == 6.0
 
 
-def test_at_the_bound_the_flood_leaves_early_and_the_others_wait_on() -> None:
+def test_at_the_bound_the_flood_ends_and_the_others_wait_on() -> None:
     driver = Driver(PoolMixing(1.0, 10, 0.01, 100.0, 64, Seeded(1)))
     driver.now = 0.1
     for circuit in range(20):
@@ -95,4 +95,8 @@ def test_at_the_bound_the_flood_leaves_early_and_the_others_wait_on() -> None:
     for _ in range(500):
         driver.add(2, [99])
         assert driver.strategy.held <= 64
-    assert {link for link, _ in driver.got} == {2}
+    assert driver.dropped == {(2, b"\0\0\0\x63")}
+    assert (driver.strategy.held, driver.released) == (20, [])
+    driver.wait(1000.0)
+    assert sorted(driver.got) == sorted((1, cell(circuit, 0)) for circuit in range(20))
+    assert max(now for now, _ in driver.released) == pytest.approx(100.1)

@@ -57,3 +57,14 @@ def test_mean_wait_is_half_a_batch() -> None:
         waits.driver.wait(1.0)
     times = waits.seconds()
     assert sum(times) / len(times) == pytest.approx(7.5)
+
+
+def test_where_nobody_takes_the_batches_the_longest_circuit_is_dropped() -> None:
+    strategy = ThresholdMixing(4, 0.5, Seeded(6), 16)
+    strategy.add(LinkId(1), [cell(1, i) for i in range(3)], 10.0)
+    strategy.add(LinkId(2), [cell(1, i) for i in range(14)], 10.1)
+    assert (strategy.held, strategy.dropped_cells, strategy.deadline) == (3, 14, 10.5)
+    strategy.add(LinkId(2), [cell(1, 14), cell(2, 0)], 10.2)
+    assert strategy.take_dropped() == [(2, b"\0\0\0\1")]
+    assert strategy.deadline == 10.2
+    assert sorted(c[:4] for _, cells in strategy.release(10.2) for c in cells) == [b"\0\0\0\1"] * 3 + [b"\0\0\0\2"]

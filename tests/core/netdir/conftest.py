@@ -71,6 +71,7 @@ class World:
             mix="none",
             published=START,
             expires=START + 1000,
+            padding=f"constant:fixed:{index + 1}",
         )
         return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -87,6 +88,7 @@ class World:
             family=b"",
             mix="none",
             nickname=f"node{index}",
+            padding="adaptive:poisson:512",
         )
         return replace(made, **changes)  # type: ignore[arg-type]
 

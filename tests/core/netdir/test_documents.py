@@ -160,6 +160,8 @@ def test_descriptor_signature(world: Any) -> None:
         {"link_key": b""},
         {"expires": 0},
         {"mix": "\n"},
+        {"padding": "\n"},
+        {"padding": "x" * 65},
         {"family": (NodeId(b"b" * 32), NodeId(b"a" * 32))},
     ],
 )

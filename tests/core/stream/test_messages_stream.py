@@ -28,7 +28,8 @@ from phantomband.core.stream.messages import (
 def test_the_numbers_never_change() -> None:
     assert [(m.name, int(m)) for m in Message] == [
         ("BEGIN", 1), ("CONNECTED", 2), ("DATA", 3), ("FIN", 4), ("END", 5), ("RESOLVE", 6), ("RESOLVED", 7),
-        ("CREDIT", 8), ("EXTEND", 9), ("EXTENDED", 10), ("DROP", 11),
+        ("CREDIT", 8), ("EXTEND", 9), ("EXTENDED", 10), ("DROP", 11), ("PACE", 12), ("PACED", 13), ("LOOP", 14),
+        ("LOOPED", 15),
     ]  # fmt: skip
     assert [(r.name, int(r)) for r in EndReason] == [
         ("DONE", 0), ("RESET", 1), ("REFUSED", 2), ("UNREACHABLE", 3), ("TIMEOUT", 4), ("RESOLVE_FAILED", 5),
@@ -51,7 +52,7 @@ def test_messages_round_trip_whatever_the_padding(command: Message, stream: int,
     assert decode_untrusted(encode(command, stream, data) + bytes(padding)) == (command, stream, data)
 
 
-@pytest.mark.parametrize("message", [b"", b"\3\0\1\0", b"\3\0\1\0\1", b"\0\0\1\0\0", b"\x0c\0\1\0\0", b"\xff\0\1\0\0"])
+@pytest.mark.parametrize("message", [b"", b"\3\0\1\0", b"\3\0\1\0\1", b"\0\0\1\0\0", b"\x10\0\1\0\0", b"\xff\0\1\0\0"])
 def test_wrong_messages_are_malformed(message: bytes) -> None:
     with pytest.raises(Malformed):
         decode_untrusted(message)

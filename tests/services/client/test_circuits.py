@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from phantomband.core.circuit.client import CircuitState, ClientCircuit
+from phantomband.core.circuit.relay_types import RelayLimits
 from phantomband.core.errors import Refused
 from phantomband.core.ids import CircuitId, NodeId
 from phantomband.core.netdir.exit_policy import ExitPolicy
+from phantomband.core.profiles import FAST, STRONG, Profile
 from phantomband.core.stream.messages import target
 from phantomband.core.wire import u32
-from phantomband_client import circuits as module
 from phantomband_client.circuits import (
     BUILD_SECONDS,
     BUSY_SECONDS,
@@ -41,11 +43,18 @@ class Guard:
         self.world, self.circuits, self.out = world, world.circuits, world.out
         self.held = False
         self._last = 0
+        self.paced: list[int] = []
 
     def new_circuit_id(self) -> CircuitId:
         self._last += 1
         self.touch(None)
         return CircuitId(u32(self._last))
+
+    def forget(self, circuit: ClientCircuit) -> None:
+        self.circuits.pop(circuit.id, None)
+
+    def pace(self, circuit: ClientCircuit, rate: int) -> None:
+        self.paced.append(rate)
 
     def touch(self, circuit: ClientCircuit | None) -> None:
         if not self.held:
@@ -53,15 +62,22 @@ class Guard:
 
 
 class Rig:
-    def __init__(self, ready: int = 0, policy: tuple[str, ...] = ("accept *:*",), lifetime: float = 600.0) -> None:
-        self.world = World()
+    def __init__(
+        self, ready: int = 0, policy: tuple[str, ...] = ("accept *:*",), lifetime: float = 600.0,
+        profile: Profile = FAST, limits: RelayLimits | None = None,
+    ) -> None:  # fmt: skip
+        self.world = World(limits=limits)
         self.guard_link = Guard(self.world)
         self.network_id = bytes(range(32))
         self.policy = ExitPolicy.parse(policy)
+        self.mix = "none"
         self.asked: list[tuple[int, str | None]] = []
         self.refuse = False
         self.changes = 0
-        self.pool = CircuitPool(self, self.world.random, ready, lifetime, self._changed)  # type: ignore[arg-type]
+        self.pool = CircuitPool(
+            self,  # type: ignore[arg-type]
+            self.world.random, ready, lifetime, self._changed, profile,
+        )  # fmt: skip
 
     def _changed(self) -> None:
         self.changes += 1
@@ -76,7 +92,7 @@ class Rig:
         if list(self.world.relays.values())[-1].node_id in exclude:
             raise Refused("the only exit is excluded")
         return tuple(
-            SimpleNamespace(node_id=r.node_id, onion_key=r.key.public, policy=self.policy)
+            SimpleNamespace(node_id=r.node_id, onion_key=r.key.public, policy=self.policy, mix=self.mix)
             for r in self.world.relays.values()
         )
 
@@ -281,9 +297,7 @@ def test_a_used_circuit_that_is_long_idle_is_closed_an_unused_one_is_kept() -> N
     run(test, ready=1)
 
 
-def test_circuits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_CIRCUITS", 3)
-
+def test_circuits_are_bounded() -> None:
     async def test(rig: Rig) -> None:
         kept = [await rig.pool.get(isolation(bytes((i,))), WEB) for i in range(3)]
         await asyncio.sleep(1)
@@ -295,6 +309,64 @@ def test_circuits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Refused, match="in use"):
             await rig.pool.get(isolation(b"y"), WEB)
         assert len(rig.pool.circuits) == 3
+
+    run(test, profile=replace(FAST, max_circuits=3))
+
+
+def test_a_strong_circuit_is_used_once_its_exit_keeps_the_pace() -> None:
+    async def test(rig: Rig) -> None:
+        managed = await rig.pool.get(isolation(), WEB)
+        assert managed.circuit is not None
+        assert managed.circuit.pace == STRONG.pace
+        assert rig.guard_link.paced == [STRONG.pace]
+        assert rig.world.relays["r3"].slots_due is not None
+
+    run(test, profile=STRONG)
+
+
+def test_a_strong_circuit_whose_exit_has_no_room_for_its_pace_is_refused() -> None:
+    async def test(rig: Rig) -> None:
+        with pytest.raises(Refused):
+            await rig.pool.get(isolation(), WEB)
+        assert not rig.pool.circuits
+        assert rig.guard_link.paced == []
+
+    run(test, profile=STRONG, limits=RelayLimits(paced_cells=STRONG.pace - 1))
+
+
+def test_strong_keeps_one_circuit_for_all_destinations_of_a_user_and_another_for_the_next_user() -> None:
+    async def test(rig: Rig) -> None:
+        first = await rig.pool.get(isolation(), WEB)
+        assert await rig.pool.get(isolation(host="example.org", port=22), target("example.org", 22)) is first
+        assert await rig.pool.get(isolation(b"other"), WEB) is not first
+
+    run(test, profile=STRONG)
+
+
+def test_congestion_control_is_told_how_long_the_paths_mixing_takes() -> None:
+    async def test(rig: Rig) -> None:
+        rig.mix = "poisson:0.05"
+        managed = await rig.pool.get(isolation(), WEB)
+        assert managed.circuit is not None
+        assert managed.circuit.endpoint.congestion.mixing == pytest.approx(2 * 3 * 0.05)
+
+    run(test)
+
+
+def test_loops_are_counted_for_the_hops_that_they_passed_and_lost_with_their_circuit() -> None:
+    async def test(rig: Rig) -> None:
+        managed = await rig.pool.get(isolation(), WEB)
+        assert managed.circuit is not None
+        managed.circuit.send_loop(2, rig.world.now)
+        rig.world.run()
+        guard, middle, exit_ = (e.node_id for e in managed.path)
+        of = rig.pool.measures.by_node
+        assert (of[guard].returned, of[middle].returned) == (1, 1)
+        assert exit_ not in of
+        managed.circuit.send_loop(3, rig.world.now)
+        managed.circuit.destroy()
+        assert [of[n].lost for n in (guard, middle, exit_)] == [1, 1, 1]
+        assert (rig.pool.measures.returned, rig.pool.measures.lost) == (1, 1)
 
     run(test)
 

@@ -11,7 +11,7 @@ from phantomband.core.errors import Refused
 from phantomband.core.stream.messages import Answer, EndReason, Kind, Target
 from phantomband_client.circuits import ExitsBusy
 from phantomband_client.http_connect import HttpNegotiation
-from phantomband_client.proxy import Application, Proxy
+from phantomband_client.proxy import Application, Choose, Proxy
 from phantomband_client.socks import Negotiation
 from virtual import run_virtual
 
@@ -88,7 +88,7 @@ def serve(data: bytes, script: Script, *, http: bool = False) -> tuple[bytes, Po
         proxy = Proxy(
             "http" if http else "socks",
             HttpNegotiation if http else Negotiation,
-            pool,
+            Choose("fast", lambda _: pool),
             spawned.append,
             10,
             60.0,  # type: ignore[arg-type]
@@ -101,6 +101,30 @@ def serve(data: bytes, script: Script, *, http: bool = False) -> tuple[bytes, Po
 
     run_virtual(main())
     return transport.written, pool, transport
+
+
+@pytest.mark.parametrize(
+    ("user", "chosen"),
+    [
+        (b"", "balanced"),
+        (b"alice", "balanced"),
+        (b"alice+strong", "strong"),
+        (b"+fast", "fast"),
+        (b"a+b+fast", "fast"),
+        (b"strong", "balanced"),
+        (b"alice+weak", "balanced"),
+        (b"alice+", "balanced"),
+        (b"\xff+strong", "strong"),
+    ],
+)
+def test_a_socks_user_may_name_a_profile(user: bytes, chosen: str) -> None:
+    asked: list[str] = []
+
+    def pool(name: str) -> Any:
+        asked.append(name)
+
+    Choose("balanced", pool).pool(user)
+    assert asked == [chosen]
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,12 @@ class Network:
         if index not in self.nodes:
             facts = GatewayFacts(key32(f"link {index}"), (self.address(index),))
             relay = RelayFacts(key32(f"onion {index}"), "accept *:80")
-            self.nodes[index] = Node(index, NodeSettings(f"n{index}", "test", 10**6), facts, relay)
+            self.nodes[index] = Node(
+                index,
+                NodeSettings(f"n{index}", "test", 10**6, mix="timed:0.02", padding=f"constant:fixed:{index + 1}"),
+                facts,
+                relay,
+            )
         return self.nodes[index]
 
     def start(self, *indices: int) -> None:

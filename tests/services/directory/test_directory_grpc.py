@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from phantomband.core.netdir import requests
 from phantomband.core.netdir.certified import verify_untrusted
 from phantomband.core.netdir.genesis_file import save_genesis
@@ -15,7 +16,7 @@ from phantomband.proto import directory_pb2 as pb
 from phantomband.proto import directory_pb2_grpc as pb_grpc
 from phantomband.runtime.keystore import write_whole
 from phantomband_directory.app import Files, build
-from phantomband_directory.grpc_server import register
+from phantomband_directory.grpc_server import MAX_OBSERVATIONS, register
 
 
 def test_requests_views_and_status(network_of: Any, tmp_path: Path) -> None:
@@ -51,6 +52,17 @@ def test_requests_views_and_status(network_of: Any, tmp_path: Path) -> None:
             assert requests.decode_reply_untrusted(reply.response) == requests.ViewReply(message.view)
             status = await stub.Status(pb.DirectoryStatusRequest())
             assert (status.voter, status.view_epoch, status.relays, status.descriptors) == (True, 1, 1, 1)
+            node_id = bytes((7,)) * 32
+            seen = pb.Observation(node_id=node_id, returned=1, lost=200, delay_seconds=0.5)
+            await stub.Observe(pb.ObserveRequest(observations=[seen]))
+            status = await stub.Status(pb.DirectoryStatusRequest())
+            assert (status.measured, list(status.bad)) == (1, [node_id])
+            for wrong in (pb.Observation(node_id=b"short"), pb.Observation(node_id=node_id, delay_seconds=-1)):
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await stub.Observe(pb.ObserveRequest(observations=[wrong]))
+                assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.Observe(pb.ObserveRequest(observations=[seen] * (MAX_OBSERVATIONS + 1)))
             runner.cancel()
             await asyncio.gather(runner, return_exceptions=True)
         await server.stop(None)

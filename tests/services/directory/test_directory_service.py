@@ -28,6 +28,39 @@ def test_four_directories_and_two_relays_have_a_view_within_two_seconds(network_
         await network.run_to(2)
         assert set(network.view_epochs().values()) <= {1, 2}
         assert network.names(5) == {f"n{i}" for i in range(6)}
+        entries = network.nodes[5].service.view.view.entries
+        declared = {(e.nickname, e.mix, e.padding) for e in entries}
+        assert declared == {(f"n{i}", "timed:0.02", f"constant:fixed:{i + 1}") for i in range(6)}
+
+    virtual(main())
+
+
+def test_relays_whose_loops_are_lost_get_less_weight_once_most_directories_saw_it(
+    network_of: Any, virtual: Any
+) -> None:
+    async def main() -> None:
+        network = network_of(4, min_relays=6)
+        for index in range(6):
+            network.node(index)
+        network.start(*range(6))
+        await network.run_to(2)
+        bad = network.nodes[5].service.status().node_id
+
+        def weights() -> dict[str, int]:
+            return {e.nickname: e.weight for e in network.nodes[5].service.view.view.entries}
+
+        before = weights()
+        network.nodes[0].service.observe([(bad, 0, 1000, 0.0)])
+        await network.run_to(4)
+        assert weights() == before, "one directory alone, or one liar, changes nothing"
+        for index in (1, 2, 3):
+            network.nodes[index].service.observe([(bad, 0, 1000, 0.0)])
+        await network.run_to(6)
+        after = weights()
+        assert after["n5"] < before["n5"] / 10
+        assert {n: w for n, w in after.items() if n != "n5"} == {n: w for n, w in before.items() if n != "n5"}
+        status = network.nodes[1].service.status()
+        assert (status.measured, status.bad) == (1, (bad,))
 
     virtual(main())
 

@@ -11,8 +11,9 @@ from fakes import FakeConnection, FakeOwner
 from phantomband.core.crypto.kem import encapsulate_untrusted
 from phantomband.core.errors import Refused
 from phantomband.core.ids import NodeId
-from phantomband.core.link import LinkKey, dial, listen
-from phantomband.runtime.link_driver import LinkDriver
+from phantomband.core.link import Cells, LinkKey, dial, listen, sealed_bytes
+from phantomband.core.shaping import OFF, Mode, Policy, Schedule, Shape
+from phantomband.runtime.link_driver import UNPACED, LinkDriver
 from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
 from phantomband_gateway.links import DIAL_SECONDS, Links, PeerContact
 from virtual import run_virtual
@@ -70,11 +71,11 @@ class Owner(FakeOwner):
 
 
 class Rig:
-    def __init__(self, *, max_links: int = 4, max_pending: int = 3) -> None:
+    def __init__(self, *, max_links: int = 4, max_pending: int = 3, pacing: Policy = UNPACED) -> None:
         self.owner = Owner()
         self.transports = {name: FakeTransport(name) for name in ("tcp", "tls", "quic")}
         self.links = self.owner.links = Links(
-            NETWORK, ME, MY_KEY, self.transports, Seeded(1), self.owner, max_links, max_pending
+            NETWORK, ME, MY_KEY, self.transports, Seeded(1), self.owner, max_links, max_pending, pacing
         )
 
     def contact(self, *transports: str, node: NodeId = PEER, key: LinkKey = PEER_KEY) -> PeerContact:
@@ -103,7 +104,7 @@ class Rig:
         return connection, receiver
 
 
-def run(test: Callable[[Rig], Coroutine[Any, Any, None]], **limits: int) -> None:
+def run(test: Callable[[Rig], Coroutine[Any, Any, None]], **limits: Any) -> None:
     async def main() -> None:
         await test(Rig(**limits))
 
@@ -379,3 +380,43 @@ def test_abort_all_ends_established_and_pending_links_and_those_that_linger() ->
         assert [c.ended for c in connections] == ["abort", "abort", "abort"]
 
     run(test)
+
+
+# ---- padding -----------------------------------------------------------------------------------------------
+
+CONSTANT = Shape(Mode.CONSTANT, Schedule.FIXED, 32)
+
+
+def test_a_node_that_pads_pads_all_its_links_and_asks_those_it_dials() -> None:
+    async def test(rig: Rig) -> None:
+        driver = await dialled(rig, rig.contact("tcp"))
+        wire = rig.transports["tcp"].wires[0]
+        assert not wire.written, "it waits for the first slot"
+        await asyncio.sleep(1 / 32)
+        (ask,) = wire.written
+        assert len(ask) == sealed_bytes(1)
+        connection, client = rig.incoming(None)
+        await asyncio.sleep(1 / 32)
+        assert [len(data) for data in connection.written] == [sealed_bytes(1)]
+        assert (driver.shaped, client.shaped) == (CONSTANT, CONSTANT)
+        rig.links.abort_all()
+
+    run(test, pacing=Policy(CONSTANT, 512))
+
+
+@pytest.mark.parametrize(("limit", "done"), [(512, CONSTANT), (8, Shape(Mode.CONSTANT, Schedule.FIXED, 8)), (0, OFF)])
+def test_a_client_gets_the_padding_that_it_asks_for_up_to_the_limit(limit: int, done: Shape) -> None:
+    async def test(rig: Rig) -> None:
+        connection = FakeConnection()
+        receiver: Any = rig.links.accept(connection)
+        machine = dial(NETWORK, ME, MY_KEY.public, None, Seeded(3))
+        receiver.received(machine.start())
+        machine.receive(connection.take())
+        receiver.received(machine.seal(CONSTANT.cell()))
+        await asyncio.sleep(0.2)
+        (cells,) = [bytes(event.data) for event in machine.receive(connection.take()) if isinstance(event, Cells)]
+        assert cells.startswith(done.cell())
+        assert receiver.shaped == done
+        rig.links.abort_all()
+
+    run(test, pacing=Policy(OFF, limit))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from phantomband.core.cell import CELL_BYTES, Command, encode
-from phantomband.core.circuit.batch import decode_untrusted, encode_run
+from mixer_rig import Rig, Run, cell, runner
+from phantomband.core.cell import Command
+from phantomband.core.circuit.batch import encode_run
 from phantomband.core.ids import LinkId
 from phantomband.core.mixing.none import NoMixing
 from phantomband.core.mixing.poisson import PoissonMixing
@@ -19,66 +19,16 @@ from phantomband.core.mixing.slots import SlotMixing
 from phantomband.core.mixing.threshold import ThresholdMixing
 from phantomband.core.mixing.timed import TimedMixing
 from phantomband.runtime.frames import Frame
-from phantomband.runtime.lane.base import Driver, LanePeer
+from phantomband.runtime.lane.base import HIGH_WATER, LanePeer
 from phantomband.runtime.service import QUIET_SECONDS
 from phantomband.runtime.settings import MIX_NAMES, MixerSection
-from phantomband_mixer import service as module
-from phantomband_mixer.service import TICK, MixerService, strategy
-from virtual import run_virtual
+from phantomband_mixer.service import TICK, strategy
 from world import Seeded
-
-RELAY = LanePeer("relay", 1)
-
-
-class FakeLane:
-    """The lane to the gateway."""
-
-    def __init__(self) -> None:
-        self.up = True
-        self.buffered = 0
-        self.frames: list[tuple[float, bytes]] = []
-
-    def send(self, kind: int, parts: Sequence[bytes | bytearray | memoryview]) -> bool:
-        assert kind == Frame.CELLS
-        if self.up:
-            self.frames.append((asyncio.get_running_loop().time(), b"".join(parts)))
-        return self.up
-
-    @property
-    def cells(self) -> list[tuple[int, bytes]]:
-        return [
-            (link, data[at + i * CELL_BYTES :][:CELL_BYTES])
-            for _, data in self.frames
-            for link, at, count in decode_untrusted(data)
-            for i in range(count)
-        ]
-
-
-class Rig:
-    def __init__(self, path: Path, section: MixerSection) -> None:
-        self.service = MixerService(path, "unix:nowhere", Driver.UNIX, strategy(section, Seeded(1)), Seeded(2))
-        self.lane = FakeLane()
-        self.service._gateway = self.lane  # type: ignore[assignment]
-        self.receiver = self.service._accept(RELAY)
-
-    def send(self, link: int, circuit: int, *numbers: int) -> None:
-        cells = b"".join(cell(circuit, n) for n in numbers)
-        self.receiver.frame(Frame.CELLS, memoryview(b"".join(encode_run(LinkId(link), cells))))
-
-
-def cell(circuit: int, number: int) -> bytes:
-    return encode(circuit.to_bytes(4, "big"), Command.RELAY, number.to_bytes(4, "big"))
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., None]:
-    def runner(test: Callable[[Rig], Coroutine[Any, Any, None]], **section: Any) -> None:
-        async def main() -> None:
-            await test(Rig(tmp_path, MixerSection(**section)))
-
-        run_virtual(main())
-
-    return runner
+def run(tmp_path: Path) -> Run:
+    return runner(tmp_path)
 
 
 TIMED = {"strategy": "timed", "interval": 0.5, "max_cells": 300}
@@ -108,7 +58,7 @@ def test_the_configuration_names_the_strategy(name: str) -> None:
         ({"strategy": "pool", "pool_minimum": 0, "pool_fraction": 1.0, "interval": 0.25, "max_wait": 9.0}, 0.25),
     ],
 )
-def test_the_parameters_reach_the_strategy(run: Callable[..., None], section: dict[str, Any], waits: float) -> None:
+def test_the_parameters_reach_the_strategy(run: Run, section: dict[str, Any], waits: float) -> None:
     async def test(rig: Rig) -> None:
         rig.send(1, 1, 0)
         await asyncio.sleep(5.0)
@@ -117,12 +67,14 @@ def test_the_parameters_reach_the_strategy(run: Callable[..., None], section: di
     run(test, **section)
 
 
-@pytest.mark.parametrize("section", [{"strategy": "poisson", "mean_delay": 0.5}, {"strategy": "slots", "slot": 0.5}])
-def test_cells_with_times_of_their_own_share_frames(run: Callable[..., None], section: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "section", [{"strategy": "poisson", "mean_delay": 0.5}, {"strategy": "slots", "slot": 0.5, "slot_dummies": 0}]
+)
+def test_cells_with_times_of_their_own_share_frames(run: Run, section: dict[str, Any]) -> None:
     """Two releases are a tick apart, however many cells are due in between; none waits for longer than that."""
 
     async def test(rig: Rig) -> None:
-        for circuit in range(3000):
+        for circuit in range(1, 3001):
             rig.send(1, circuit, 0)
         await asyncio.sleep(20.0)
         assert len(rig.lane.cells) == 3000
@@ -133,7 +85,7 @@ def test_cells_with_times_of_their_own_share_frames(run: Callable[..., None], se
     run(test, **section)
 
 
-def test_none_forwards_frames_as_they_are_and_at_once(run: Callable[..., None]) -> None:
+def test_none_forwards_frames_as_they_are_and_at_once(run: Run) -> None:
     async def test(rig: Rig) -> None:
         frame = b"".join(encode_run(LinkId(3), cell(1, 1) * 5))
         rig.receiver.frame(Frame.CELLS, memoryview(bytearray(frame)))
@@ -144,7 +96,7 @@ def test_none_forwards_frames_as_they_are_and_at_once(run: Callable[..., None]) 
     run(test)
 
 
-def test_what_is_no_cells_frame_is_left_alone(run: Callable[..., None]) -> None:
+def test_what_is_no_cells_frame_is_left_alone(run: Run) -> None:
     async def test(rig: Rig) -> None:
         rig.receiver.frame(Frame.LINK_UP, memoryview(b"\0\0\0\1\1"))
         assert not rig.lane.frames
@@ -152,7 +104,7 @@ def test_what_is_no_cells_frame_is_left_alone(run: Callable[..., None]) -> None:
     run(test)
 
 
-def test_timed_releases_at_the_end_of_each_interval(run: Callable[..., None]) -> None:
+def test_timed_releases_at_the_end_of_each_interval(run: Run) -> None:
     async def test(rig: Rig) -> None:
         rig.send(1, 1, 0)
         await asyncio.sleep(0.3)
@@ -171,7 +123,7 @@ def test_timed_releases_at_the_end_of_each_interval(run: Callable[..., None]) ->
     run(test, **TIMED)
 
 
-def test_timed_keeps_the_order_of_each_circuit(run: Callable[..., None]) -> None:
+def test_timed_keeps_the_order_of_each_circuit(run: Run) -> None:
     async def test(rig: Rig) -> None:
         for number in range(100):
             rig.send(1 + number % 2, number % 3, number)
@@ -186,31 +138,18 @@ def test_timed_keeps_the_order_of_each_circuit(run: Callable[..., None]) -> None
     run(test, **TIMED)
 
 
-def test_over_its_bound_a_batch_leaves_early(run: Callable[..., None]) -> None:
+def test_a_flood_of_frames_delays_no_release(run: Run) -> None:
     async def test(rig: Rig) -> None:
-        rig.send(1, 1, *range(299))
-        await asyncio.sleep(0.001)
-        assert not rig.lane.frames
-        rig.send(1, 1, 299)
-        await asyncio.sleep(0.001)
-        assert len(rig.lane.cells) == 300
-        assert [len(decode_untrusted(f)) for _, f in rig.lane.frames] == [1, 1]
+        rig.send(1, 1, 0)
+        for number in range(1, 1000):
+            rig.send(2, number, *range(9))
+            await asyncio.sleep(0.001)
+        assert [time for time, frame in rig.lane.frames if cell(1, 0) in frame] == [pytest.approx(1000.5, abs=TICK)]
 
     run(test, **TIMED)
 
 
-def test_a_flood_of_frames_delays_no_release_and_memory_is_bounded(run: Callable[..., None]) -> None:
-    async def test(rig: Rig) -> None:
-        for number in range(20):
-            rig.send(1, 1, *range(number * 200, number * 200 + 200))
-            assert rig.service.status()["held"] < 300 + 200
-        await asyncio.sleep(1.0)
-        assert [c for _, c in rig.lane.cells] == [cell(1, n) for n in range(4000)]
-
-    run(test, **TIMED)
-
-
-def test_a_planned_stop_loses_nothing(run: Callable[..., None]) -> None:
+def test_a_planned_stop_loses_nothing(run: Run) -> None:
     async def test(rig: Rig) -> None:
         rig.send(1, 1, 0, 1)
         rig.lane.buffered = 100
@@ -223,7 +162,7 @@ def test_a_planned_stop_loses_nothing(run: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("section", [{}, TIMED])
-def test_a_planned_stop_waits_as_long_as_the_relay_sends(run: Callable[..., None], section: dict[str, Any]) -> None:
+def test_a_planned_stop_waits_as_long_as_the_relay_sends(run: Run, section: dict[str, Any]) -> None:
     async def test(rig: Rig) -> None:
         drain = asyncio.ensure_future(rig.service.drain())
         for number in range(20):
@@ -238,24 +177,62 @@ def test_a_planned_stop_waits_as_long_as_the_relay_sends(run: Callable[..., None
     run(test, **section)
 
 
-def test_when_the_relay_dies_what_is_held_for_its_circuits_is_dropped(run: Callable[..., None]) -> None:
+def test_a_planned_stop_that_takes_too_long_still_sends_what_is_held(run: Run) -> None:
+    """The relay does not stop; `serve` ends the drain after DRAIN_SECONDS."""
+
     async def test(rig: Rig) -> None:
-        rig.send(1, 1, 0)
-        rig.receiver.down()
+        drain = asyncio.ensure_future(rig.service.drain())
+        for number in range(10):
+            await asyncio.sleep(QUIET_SECONDS / 2)
+            rig.send(1, 1, number)
+        assert not rig.lane.frames
+        drain.cancel()
+        await asyncio.wait([drain])
+        assert [c for _, c in rig.lane.cells] == [cell(1, n) for n in range(10)]
+
+    run(test, strategy="timed", interval=60)
+
+
+@pytest.mark.parametrize("name", MIX_NAMES)
+def test_a_planned_stop_with_a_full_mixer_loses_nothing(run: Run, name: str) -> None:
+    async def test(rig: Rig) -> None:
+        sent = []
+        for number in range(50):
+            for circuit in range(1, 5):
+                rig.send(circuit % 2, circuit, number)
+                sent.append((circuit % 2, cell(circuit, number)))
+        await rig.service.drain()
+        await asyncio.sleep(5.0)
+        assert sorted((link, c) for link, c in rig.lane.cells if c[4] != Command.PAD) == sorted(sent)
         assert rig.service.status()["held"] == 0
+
+    slow = {"interval": 60, "mean_delay": 60, "max_wait": 60, "threshold": 250, "max_cells": 300, "slot": 60}
+    run(test, slot_dummies=10, strategy=name, **slow)
+
+
+@pytest.mark.parametrize("name", MIX_NAMES)
+@pytest.mark.parametrize("end", ["relay", "gateway"])
+def test_when_a_neighbour_dies_what_is_held_for_its_circuits_is_dropped(run: Run, name: str, end: str) -> None:
+    async def test(rig: Rig) -> None:
+        rig.send(1, 1, 0, 1)
+        rig.lane.frames.clear()
+        if end == "relay":
+            rig.receiver.down()
+        else:
+            rig.service._gateway_down()
+        assert rig.service.status()["held"] == 0
+        assert rig.service._timer is None, "not even dummies are left to send"
         await asyncio.sleep(2.0)
         assert not rig.lane.frames
-        rig.send(1, 1, 1)
+        rig.send(1, 1, 2)
         await asyncio.sleep(1.0)
-        assert [c for _, c in rig.lane.cells] == [cell(1, 1)]
+        assert rig.lane.cells[0] == (1, cell(1, 2))
 
-    run(test, **TIMED)
+    run(test, slot_dummies=10, strategy=name, interval=0.5)
 
 
 @pytest.mark.parametrize("section", [{}, TIMED])
-def test_a_relay_that_comes_before_the_gateways_lane_loses_nothing(
-    run: Callable[..., None], section: dict[str, Any]
-) -> None:
+def test_a_relay_that_comes_before_the_gateways_lane_loses_nothing(run: Run, section: dict[str, Any]) -> None:
     async def test(rig: Rig) -> None:
         rig.lane.up = False
         rig.send(1, 1, *range(7))
@@ -269,24 +246,78 @@ def test_a_relay_that_comes_before_the_gateways_lane_loses_nothing(
     run(test, **section)
 
 
-def test_what_waits_for_the_gateway_is_bounded_and_the_rest_is_counted(
-    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_EARLY_CELLS", 10)
-
+def test_what_waits_for_the_gateway_is_bounded_and_the_rest_is_counted(run: Run) -> None:
     async def test(rig: Rig) -> None:
         rig.lane.up = False
         for _ in range(3):
-            rig.send(1, 1, *range(5))
-        assert rig.service.status()["lost"] == 5
+            rig.send(1, 1, *range(200))
+        assert rig.service.status()["lost"] == 200
         rig.lane.up = True
         rig.service._gateway_up(LanePeer("gateway", 1))
-        assert len(rig.lane.cells) == 10
+        assert len(rig.lane.cells) == 400
 
-    run(test)
+    run(test, max_cells=300)
 
 
-def test_what_waits_dies_with_the_gateway_or_the_relay(run: Callable[..., None]) -> None:
+@pytest.mark.parametrize("name", MIX_NAMES)
+def test_a_gateway_that_is_held_up_is_not_flooded(run: Run, name: str) -> None:
+    """More than a lane takes is due at once: it gets that in pieces, in order, and what still comes stays mixed."""
+
+    async def test(rig: Rig) -> None:
+        for number in range(30):
+            rig.send(1, 1 + number % 3, number // 3)
+        rig.lane.buffered = HIGH_WATER + 1
+        before = len(rig.lane.cells)
+        rig.send_cells(2, *(cell(circuit, 0) for circuit in range(1, 11)))
+        await asyncio.sleep(60.0)
+        assert len(rig.lane.cells) == before
+        rig.lane.buffered = 0
+        rig.service._gateway_writable()
+        await asyncio.sleep(60.0)
+        left = [(link, c) for link, c in rig.lane.cells if c[4] != Command.PAD]
+        assert len(left) == 40
+        assert rig.service.status()["held"] == rig.service.status()["waiting"] == rig.service.status()["lost"] == 0
+        for circuit in (1, 2, 3):
+            mine = [c for link, c in left if link == 1 and c[:4] == circuit.to_bytes(4, "big")]
+            assert mine == [cell(circuit, n) for n in range(10)]
+
+    run(test, slot_dummies=10, strategy=name, max_cells=300)
+
+
+def test_while_the_gateway_is_held_up_the_bound_and_its_rule_hold(run: Run) -> None:
+    async def test(rig: Rig) -> None:
+        rig.lane.buffered = HIGH_WATER + 1
+        for number in range(300):
+            rig.send(1, 1, *range(number * 10, number * 10 + 10))
+            rig.send(2, 1 + number % 20, number // 20)
+            await asyncio.sleep(0.01)
+            assert rig.service.status()["held"] <= 300
+            assert rig.service.status()["waiting"] <= 450
+        rig.lane.buffered = 0
+        rig.service._gateway_writable()
+        await asyncio.sleep(10.0)
+        assert rig.lane.overflows[0] == (1, b"\0\0\0\1")
+        assert rig.service.status()["lost"] == 0
+
+    run(test, strategy="threshold", threshold=16, max_cells=300)
+
+
+def test_a_gateway_that_is_stuck_has_its_lane_broken_off(run: Run) -> None:
+    """The lane gets all that waits, which is more than it takes; what dies then is told by the lane's end."""
+
+    async def test(rig: Rig) -> None:
+        rig.lane.buffered = HIGH_WATER + 1
+        for number in range(3):
+            rig.send(1, 1, *range(number * 150, number * 150 + 150))
+        assert not rig.lane.frames
+        rig.send(1, 1, 450)
+        assert len(rig.lane.cells) == 450
+        assert rig.service.status()["lost"] == 1
+
+    run(test, max_cells=300)
+
+
+def test_what_waits_dies_with_the_gateway_or_the_relay(run: Run) -> None:
     async def test(rig: Rig) -> None:
         for end in (rig.service._gateway_down, rig.service.relay_down):
             rig.lane.up = False

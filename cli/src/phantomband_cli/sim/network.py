@@ -9,7 +9,7 @@ last, each page that was begun comes in whole.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
@@ -57,6 +57,21 @@ class Scenario:
     access: Shape = ACCESS
     backbone: Shape = BACKBONE
     server: Shape = SERVER
+    spread: float = 0.0
+    """Share by which the delay of each link is longer or shorter than its kind's, at most."""
+
+    @classmethod
+    def of(cls, flows: int, seconds: float, nodes: int, loss: float, spread: float) -> Scenario:
+        """With links that all lose this share, and whose delays vary by up to that share.
+
+        Raises:
+            UserError: no share.
+        """
+        for name, share in (("loss", loss), ("spread", spread)):
+            if not 0 <= share < 1:
+                raise UserError(f"--{name} {share:g}: use a share from 0 to less than 1")
+        access, backbone, server = (replace(shape, loss=loss) for shape in (ACCESS, BACKBONE, SERVER))
+        return cls(flows, seconds, nodes, access=access, backbone=backbone, server=server, spread=spread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +141,8 @@ class Network:
         events.at(random.random(), lambda: client.start([node.keys for node in path]))
 
     def _wire(self, shape: Shape, name: str, deliver: Callable[[bytes], None]) -> Wire:
-        return Wire(self.events, shape, self._random(f"wire/{name}"), deliver)
+        own = shape.varied(self.scenario.spread, self._random(f"link/{name.rpartition('/')[0]}"))
+        return Wire(self.events, own, self._random(f"wire/{name}"), deliver)
 
     def dial(self, node: Node, other: NodeId) -> LinkId:
         """The link between two nodes."""

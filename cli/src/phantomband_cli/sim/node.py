@@ -116,6 +116,9 @@ class Node:
     def open_link(self, node: NodeId) -> None:
         self.machine.link_ready(node, self._dialer.dial(self, node))
 
+    def slots_at(self, when: float) -> None:
+        self._events.at(when, lambda: self.machine.slots(self._events.now))
+
     def close_link(self, link: LinkId) -> None:
         raise Bug("a simulated peer broke the protocol")
 
@@ -165,6 +168,10 @@ class Client:
         self._opened(self)
 
     def circuit_gone(self, circuit: ClientCircuit) -> None: ...
+
+    def circuit_looped(self, circuit: ClientCircuit, hop: int, seconds: float) -> None: ...
+
+    def circuit_paced(self, circuit: ClientCircuit) -> None: ...
 
 
 def split(cells: bytes) -> list[bytes]:

@@ -20,6 +20,7 @@ from phantomband_cli.sim.correlate import Correlator
 from phantomband_cli.sim.metrics import Estimate, mean, median, times_to_link, top1, true_positives
 from phantomband_cli.sim.network import Network, Outcome, Scenario
 
+MODELS = ("exact", "fast")
 FALSE_POSITIVES = (1e-2, 1e-3)
 PARAMETER = {
     "threshold": "max_wait",
@@ -46,6 +47,23 @@ class Plan:
     intervals: tuple[float, ...]
     """Seconds, one measurement for each: the strategy's main parameter; `none` has none."""
     seeds: tuple[int, ...]
+    model: str = "exact"
+    """Or `fast`: the vectorised model."""
+    profile: str | None = None
+    """A profile to measure instead of mixing alone; only in the vectorised model."""
+
+    def check(self) -> None:
+        """
+        Raises:
+            UserError: options that do not go together.
+        """
+        if self.model not in MODELS:
+            raise UserError(f"--model {self.model}: there is no such model. Use {' or '.join(MODELS)}")
+        if self.profile is not None and self.model != "fast":
+            raise UserError(f"--profile {self.profile}: the exact model has no pacing and no cover. Add --model fast")
+        scenario = self.scenario
+        if self.model == "fast" and (scenario.spread or scenario.access.loss):
+            raise UserError("--loss, --spread: only the exact model has them. Leave --model fast out")
 
     def sections(self) -> list[MixerSection]:
         """The strategies to compare; the control first.
@@ -69,7 +87,8 @@ class Sample:
     first_byte: list[float]
     cells: int
     payload_bytes: int
-    whole: float
+    whole: float | None
+    """None: the model does not look at bytes."""
     correlator: Correlator
 
 
@@ -127,16 +146,24 @@ def attack(outcome: Outcome, section: MixerSection, seconds: float) -> Sample:
     )
 
 
-def measure(scenario: Scenario, section: MixerSection, seeds: Sequence[int], tell: Callable[[str], None]) -> Row:
-    """One strategy over all seeds."""
-    parameter = PARAMETER.get(section.strategy)
-    interval = None if parameter is None else section.model_dump()[parameter]
-    samples = []
-    for seed in seeds:
-        tell(f"{section.strategy} {interval or 0:g} s: seed {seed}")
-        samples.append(attack(simulate(scenario, section, seed), section, scenario.seconds))
+def measure(plan: Plan, tell: Callable[[str], None]) -> list[Row]:
+    """Each strategy over all seeds."""
+    rows = []
+    for section in plan.sections():
+        parameter = PARAMETER.get(section.strategy)
+        interval = None if parameter is None else section.model_dump()[parameter]
+        samples = []
+        for seed in plan.seeds:
+            tell(f"{section.strategy} {interval or 0:g} s: seed {seed}")
+            samples.append(attack(simulate(plan.scenario, section, seed), section, plan.scenario.seconds))
+        rows.append(summed_up(section.strategy, interval, samples))
+    return rows
+
+
+def summed_up(name: str, interval: float | None, samples: Sequence[Sample]) -> Row:
+    """All seeds' figures in one row."""
     return Row(
-        section.strategy,
+        name,
         interval,
         mean([[s.top1] for s in samples]),
         {f"{rate:g}": mean([_known(s.true_positives[rate]) for s in samples]) for rate in FALSE_POSITIVES},
@@ -146,7 +173,7 @@ def measure(scenario: Scenario, section: MixerSection, seeds: Sequence[int], tel
         mean([[s.payload_bytes] for s in samples]),
         mean([[s.correlator.width] for s in samples]),
         mean([[s.correlator.lag] for s in samples]),
-        mean([[s.whole] for s in samples]),
+        mean([_known(s.whole) for s in samples]),
     )
 
 
@@ -156,10 +183,12 @@ def _known(value: float | None) -> list[float]:
 
 def run_sim(plan: Plan, file: Path | None) -> None:
     """Runs the plan; the table and, last, the JSON line go to standard output, progress to standard error."""
-    sections, started = plan.sections(), time.monotonic()
-    rows = [measure(plan.scenario, section, plan.seeds, _tell) for section in sections]
+    plan.check()
+    started = time.monotonic()
+    rows = (_fast_measure() if plan.model == "fast" else measure)(plan, _tell)
     result = {
         "command": "sim",
+        "model": plan.model,
         "adversary": "passive, guard and exit links",
         "scenario": asdict(plan.scenario),
         "seeds": list(plan.seeds),
@@ -171,6 +200,14 @@ def run_sim(plan: Plan, file: Path | None) -> None:
     print(table(rows))
     print(f"{time.monotonic() - started:.0f} s of real time", file=sys.stderr)
     print(line)
+
+
+def _fast_measure() -> Callable[[Plan, Callable[[str], None]], list[Row]]:
+    try:
+        from phantomband_cli.sim.fast.command import measure
+    except ModuleNotFoundError as e:
+        raise UserError(f"--model fast needs {e.name}. Install it: pip install 'phantomband-cli[sim]'") from e
+    return measure
 
 
 def _tell(text: str) -> None:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from phantomband.core.errors import UserError
-from phantomband.runtime.settings import MIX_NAMES
+from phantomband.core.profiles import PROFILE_NAMES
+from phantomband.runtime.settings import MIX_NAMES, PADDING_NAMES
 
 HOPS = 3
 MAX_NODES = 200
@@ -33,9 +34,17 @@ class Options:
     """0: the last half."""
     directories: int = 0
     """0: four, or all nodes if there are fewer."""
+    padding: str = "off"
+    profile: str = "fast"
+    """The client's. With another than fast, nodes that were not told otherwise mix `timed` and pad `adaptive`."""
 
     def __post_init__(self) -> None:
         _one_of("--mix", self.mix, MIX_NAMES)
+        _one_of("--padding", self.padding, PADDING_NAMES)
+        _one_of("--profile", self.profile, PROFILE_NAMES)
+        if self.profile != "fast":
+            object.__setattr__(self, "mix", "timed" if self.mix == "none" else self.mix)
+            object.__setattr__(self, "padding", "adaptive" if self.padding == "off" else self.padding)
         _one_of("--lane", self.lane, ("unix", "grpc"))
         _one_of("--transport", self.transport, ("tcp", "tls", "quic"))
         _between("--nodes", self.nodes, HOPS, MAX_NODES, f"a path has {HOPS} different nodes")

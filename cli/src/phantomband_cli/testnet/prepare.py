@@ -97,7 +97,7 @@ def _node(layout: Layout, options: Options, index: int, name: str, addresses: tu
             "lane": options.lane,
         },
         {
-            "gateway": {"listen": [address.text() for address in addresses]},
+            "gateway": {"listen": [address.text() for address in addresses], "padding": options.padding},
             "relay": relay if options.is_exit(index) else {},
             "mixer": {"strategy": options.mix},
         },
@@ -111,6 +111,7 @@ def _client(layout: Layout, options: Options, socks: int, http: int | None) -> N
         "run_dir": str(layout.client_socket.parent),
         "socks_port": socks,
         "transport": options.transport,
+        "profile": options.profile,
     }
     if http is not None:
         values["http_port"] = http

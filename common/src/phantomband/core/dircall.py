@@ -9,10 +9,9 @@ but through its node's gateway. A request or answer is the data of its cells put
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from phantomband.core.cell import BODY_BYTES, CELL_BYTES, LINK_CIRCUIT, Command, encode
+from phantomband.core.cell import BODY_BYTES, LINK_CIRCUIT, Command, encode
 from phantomband.core.errors import Malformed
 from phantomband.core.wire import u8, u16, u32
 
@@ -30,8 +29,6 @@ MAX_OPEN = 16
 
 MAX_ASKED = 256
 """Requests whose answer is still taken, late ones too; the oldest is forgotten first."""
-
-COMMAND_BYTE = bytes((Command.DIRECTORY,))
 
 
 def encode_cells(request: int, data: bytes, *, answer: bool) -> bytes:
@@ -94,24 +91,3 @@ class Assembler:
         if answer:
             self._asked.pop(request, None)
         return DirectoryMessage(request, answer, bytes(message))
-
-
-def split(cells: bytes | bytearray) -> tuple[bytes | bytearray, list[bytes]]:
-    """(all other cells, bodies of the DIRECTORY cells) of a batch; costs little when it has none.
-
-    One that names a circuit is left to that circuit's owner, whom it does not befit: it destroys the circuit.
-    """
-    if COMMAND_BYTE not in cells[4::CELL_BYTES]:
-        return cells, []
-    others, bodies = [], []
-    for cell in _cells(cells):
-        if cell[4] == Command.DIRECTORY and cell[:4] == LINK_CIRCUIT:
-            bodies.append(cell[5:])
-        else:
-            others.append(cell)
-    return b"".join(others), bodies
-
-
-def _cells(cells: bytes | bytearray) -> Iterator[bytes]:
-    for at in range(0, len(cells), CELL_BYTES):
-        yield bytes(cells[at : at + CELL_BYTES])

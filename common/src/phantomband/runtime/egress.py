@@ -31,9 +31,11 @@ WRITE_CELLS = 120
 
 
 class Egress:
-    """The queue of one link."""
+    """The queue of one link that is not paced."""
 
-    __slots__ = ("_connection", "_link", "_overflow", "_queues", "cells_sent", "given_up", "waiting")
+    __slots__ = ("_connection", "_link", "_overflow", "_queues", "cells_sent", "given_up", "padding_sent", "waiting")
+
+    paced = False
 
     def __init__(self, link: Link, connection: Connection, overflow: Callable[[bytes], None]) -> None:
         """Args: overflow: told the id of a circuit whose queue was given up."""
@@ -43,7 +45,27 @@ class Egress:
         self._queues: OrderedDict[bytes, _Queue] = OrderedDict()
         self.waiting = 0
         self.cells_sent = 0
+        self.padding_sent = 0
+        """Of `cells_sent`, those that were no one's."""
         self.given_up = 0
+
+    def take_over(self, before: Egress) -> None:
+        """What waits in another queue of this link, which is not used any more, and what it counted."""
+        before.stop()
+        self._queues, self.waiting = before._queues, before.waiting
+        self.cells_sent, self.padding_sent, self.given_up = before.cells_sent, before.padding_sent, before.given_up
+        self.drain()
+
+    def stop(self) -> None:
+        """Nothing more is sent by itself."""
+
+    @property
+    def active(self) -> bool:
+        """Whether something is sent even when nothing waits."""
+        return False
+
+    def carried(self) -> None:
+        """A circuit's cell came over this link."""
 
     def add(self, cells: Buffer) -> None:
         """A batch of whole cells in their order."""

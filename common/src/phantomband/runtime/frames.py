@@ -3,7 +3,7 @@
 1 CELLS      batch (core/circuit/batch.py)                                   gateway -> relay -> mixer -> gateway
 2 LINK_UP    link 4 | dialed 1 | peer's link key 32 or nothing (anonymous)   gateway -> relay
 3 LINK_DOWN  link 4                                                          gateway -> relay
-4 OVERFLOW   link 4 | circuit 4                                              gateway -> relay
+4 OVERFLOW   link 4 | circuit 4                                              mixer -> gateway -> relay
 5 RESET      nothing: cells were lost, every circuit is dead                 gateway -> relay
 """
 

@@ -2,20 +2,25 @@
 
 A handshake that fails, takes too long or sends junk is answered with nothing: the driver reads on and closes after a
 random time, so that a prober sees neither a distinctive byte nor a distinctive moment (PROTOCOL.md section 5).
+
+An established link is paced as its ends agree (SHAPE cells, core/shaping): its queue is then a `PacedEgress`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from phantomband.core.cell import LINK_CIRCUIT, Command, encode
+from phantomband.core.cell import LINK_CIRCUIT, Command, encode, split
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.dircall import Assembler, DirectoryMessage, encode_cells, split
-from phantomband.core.errors import Malformed
+from phantomband.core.dircall import Assembler, DirectoryMessage, encode_cells
+from phantomband.core.errors import Bug, Malformed, Refused
 from phantomband.core.link import Cells, Established, Link, Send
+from phantomband.core.shaping import OFF, Mode, Policy, Shape, make_pacer
 from phantomband.runtime.egress import Egress
+from phantomband.runtime.paced_egress import PAD, Fill, PacedEgress, no_fill
 from phantomband.transports.base import Buffer, Connection
 
 HANDSHAKE_SECONDS = 10.0
@@ -33,9 +38,17 @@ KEEPALIVE_SECONDS = 20.0
 IDLE_SECONDS = 75.0
 """A peer from which nothing came for so long is gone: it would have sent PAD cells."""
 
-PAD = encode(LINK_CIRCUIT, Command.PAD)
+ASKS_A_MINUTE = 4
+"""How often a dialer may ask for another shape of a link."""
+
+ASKS_TAKEN_A_MINUTE = 2 * ASKS_A_MINUTE
+"""What a listener takes: on the way, asks of one minute may come nearer to those of the next."""
+
 DESTROY_ALL = encode(LINK_CIRCUIT, Command.DESTROY)
 """Says that every circuit of the link is dead."""
+
+
+UNPACED = Policy()
 
 
 class LinkOwner(Protocol):
@@ -44,7 +57,7 @@ class LinkOwner(Protocol):
     def link_established(self, driver: LinkDriver, peer_key: bytes | None) -> None: ...
 
     def link_cells(self, driver: LinkDriver, cells: bytearray | bytes) -> None:
-        """Whole cells, without the DIRECTORY cells."""
+        """Whole cells, without the link's own: PAD, DIRECTORY and SHAPE of circuit 0."""
 
     def link_directory(self, driver: LinkDriver, message: DirectoryMessage) -> None: ...
 
@@ -61,10 +74,35 @@ class LinkOwner(Protocol):
 class LinkDriver:
     """One link of a gateway or client. It is the receiver of its connection."""
 
-    def __init__(self, machine: Link, owner: LinkOwner, random: RandomSource, *, incoming: bool) -> None:
+    def __init__(
+        self,
+        machine: Link,
+        owner: LinkOwner,
+        random: RandomSource,
+        *,
+        incoming: bool,
+        policy: Policy = UNPACED,
+        fill: Fill = no_fill,
+    ) -> None:
+        """Args:
+
+        policy: how the link is paced from its first record on; a dialer asks the peer for the same. What a listener
+            does for who asks.
+        fill: makes cells for slots of this end in which nothing waits; by default they carry PAD cells.
+        """
         self.incoming = incoming
         self.established = False
         self.peer_key: bytes | None = None
+        self.shaped = OFF
+        """How this end is paced."""
+        self.peer_shaped: Shape | None = None
+        """How the listener said that it is paced; None: it was not asked, or has not answered."""
+        self._policy = policy
+        self._fill = fill
+        self._asks: deque[float] = deque(maxlen=ASKS_TAKEN_A_MINUTE)
+        """When the last SHAPE cells were sent, by a dialer, or came, to a listener."""
+        self._answered: deque[Callable[[Shape], None]] = deque()
+        """Who waits for the answers to SHAPE cells, in order."""
         self._machine = machine
         self._owner = owner
         self._random = random
@@ -108,7 +146,7 @@ class LinkDriver:
             self._egress.drain()
 
     def closed(self, error: Exception | None) -> None:
-        self._timer.cancel()
+        self._stop()
         if not self._closed:
             self._closed = True
             self._owner.link_closed(self)
@@ -127,17 +165,43 @@ class LinkDriver:
         self._egress = Egress(self._machine, self._connection, self._overflow)
         self._timer.cancel()
         self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._watch)
+        own = self._policy.own
+        if own.mode is not Mode.OFF:
+            self.shape(own, None if self.incoming else own)
         self._owner.link_established(self, peer_key)
 
     def _cells(self, cells: bytearray) -> None:
         self._last_in = self._loop.time()
-        others, bodies = split(cells)
+        others, own = split(cells)
         if others:
+            if self._egress is not None and self._egress.paced:
+                self._egress.carried()
             self._owner.link_cells(self, others)
-        for body in bodies:
-            message = self._assembler.cell_untrusted(body)
-            if message is not None:
+        for command, body in own:
+            if command == Command.SHAPE:
+                self._shape_cell(Shape.decode_untrusted(body))
+            elif (message := self._assembler.cell_untrusted(body)) is not None:
                 self._owner.link_directory(self, message)
+
+    def _shape_cell(self, shape: Shape) -> None:
+        """The dialer asks, the listener answers, once each time."""
+        if self.incoming:
+            if self._recent_asks() >= ASKS_TAKEN_A_MINUTE:
+                raise Malformed("too many SHAPE cells")
+            self._asks.append(self._loop.time())
+            answer = self._policy.answer(shape)
+            self.shape(answer)
+            self.send(answer.cell())
+        elif self._answered:
+            self.peer_shaped = shape
+            self._answered.popleft()(shape)
+        else:
+            raise Malformed("a SHAPE cell that was not asked for")
+
+    def _recent_asks(self) -> int:
+        """How many there were within a minute."""
+        begin = self._loop.time() - 60
+        return sum(at > begin for at in self._asks)
 
     def _overflow(self, circuit: bytes) -> None:
         """The link's own queue (circuit 0) is never given up silently: then the link ends."""
@@ -166,6 +230,49 @@ class LinkDriver:
             self._last_out = self._loop.time()
             self._egress.reset(DESTROY_ALL)
 
+    def shape(
+        self, own: Shape, ask: Shape | None = None, answered: Callable[[Shape], None] = lambda shape: None
+    ) -> None:
+        """From now on what we send is paced as `own` says; cells that wait stay in their order.
+
+        Args:
+            ask: how the listener is asked to pace what it sends; only a dialer asks.
+            answered: told what the listener says that it does, which may be weaker (`peer_shaped` has it too).
+
+        Raises:
+            Bug: the link is not established, or a listener asks.
+            Refused: more than `ASKS_A_MINUTE`; nothing was changed.
+        """
+        if self._egress is None or (ask is not None and self.incoming):
+            raise Bug("an established link is shaped, and the dialer asks")
+        if ask is not None:
+            if self._recent_asks() >= ASKS_A_MINUTE:
+                raise Refused("a link was shaped too often; wait a minute")
+            self._asks.append(self._loop.time())
+        if own != self.shaped and not (self._closed or self._swallowing):
+            self.shaped = own
+            self._pace(self._egress, own)
+        if ask is not None:
+            self._answered.append(answered)
+            self.send(ask.cell())
+
+    def _pace(self, before: Egress, shape: Shape) -> None:
+        assert self._connection is not None  # noqa: S101 - the link is established
+        link, connection = self._machine, self._connection
+        pacer = make_pacer(shape, self._loop.time(), self._random)
+        after = (
+            Egress(link, connection, self._overflow)
+            if pacer is None
+            else PacedEgress(link, connection, self._overflow, pacer, self._fill)
+        )
+        after.take_over(before)
+        self._egress = after
+
+    @property
+    def padding_sent(self) -> int:
+        """Cells that were sent to fill slots."""
+        return self._egress.padding_sent if self._egress is not None else 0
+
     @property
     def waiting(self) -> int:
         """Cells that wait in the egress queue."""
@@ -187,8 +294,14 @@ class LinkDriver:
     def abort(self) -> None:
         self._end(lambda c: c.abort())
 
-    def _end(self, how: Callable[[Connection], None]) -> None:
+    def _stop(self) -> None:
+        """No timer is left."""
         self._timer.cancel()
+        if self._egress is not None:
+            self._egress.stop()
+
+    def _end(self, how: Callable[[Connection], None]) -> None:
+        self._stop()
         if self._connection is not None:
             how(self._connection)
         else:
@@ -196,7 +309,7 @@ class LinkDriver:
 
     def fail(self) -> None:
         """The peer broke the protocol: an incoming link reads on and closes after a random time, ours closes now."""
-        self._timer.cancel()
+        self._stop()
         if not self.incoming:
             self.abort()
             return
@@ -219,7 +332,7 @@ class LinkDriver:
         self._timer = self._loop.call_later(KEEPALIVE_SECONDS / 2, self._watch)
         if now - self._last_in > IDLE_SECONDS or self._stalled(now):
             self.abort()
-        elif now - self._last_out >= KEEPALIVE_SECONDS / 2:
+        elif now - self._last_out >= KEEPALIVE_SECONDS / 2 and not (self._egress is not None and self._egress.active):
             self.send(PAD)
 
     def _stalled(self, now: float) -> bool:

@@ -12,16 +12,26 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, assert_never, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from phantomband.core.errors import ConfigError, UserError
+from phantomband.core.mixing import published
+from phantomband.core.profiles import ProfileName
+from phantomband.core.shaping import LADDER, MAX_RATE, OFF, Mode, Policy, Schedule, Shape
 from phantomband.runtime.lane.base import Driver
 
 PREFIX = "PHANTOMBAND_"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+PaddingName = Literal["off", "adaptive", "constant"]
+PADDING_NAMES: tuple[str, ...] = get_args(PaddingName)
+"""Every way to pad links."""
+
+DEFAULT_RATES = {"adaptive": MAX_RATE, "constant": 128}
+"""Cells a second where `padding_rate` is 0."""
 
 MixName = Literal["none", "threshold", "timed", "pool", "poisson", "slots"]
 MIX_NAMES: tuple[str, ...] = get_args(MixName)
@@ -49,6 +59,38 @@ class GatewaySection(Section):
     """Incoming links at once; one more connection is closed unanswered."""
     max_pending: int = Field(default=256, ge=1)
     """Connections without a finished handshake at once; one more is closed unanswered."""
+    padding: PaddingName = "off"
+    """How links are paced and padded: off; adaptive, slots at a rate that follows the load on a ladder, while a link
+    carries circuits; constant, slots at one rate always. All links are at least so, and nodes that we dial are asked
+    for the same. What each hides and costs: docs/explanation/padding.md."""
+    padding_rate: int = Field(default=0, ge=0, le=MAX_RATE)
+    """Cells a second of each link and direction; constant: the rate; adaptive: the highest, one of 8, 32, 128, 512,
+    2048, 8192, 32768. 0: 128 for constant, which is 23 GB a day, and 32768 for adaptive."""
+    padding_schedule: Literal["fixed", "poisson"] = "fixed"
+    """Slots at equal distances, or at exponential ones of the same mean."""
+    padding_max_rate: int = Field(default=512, ge=0, le=MAX_RATE)
+    """Cells a second at which a dialer, such as a client, may ask us to pad its link; more only in the mode of padding,
+    up to padding_rate. 0: links are padded as padding says, whatever is asked."""
+
+    @field_validator("padding_rate")
+    @classmethod
+    def _of_the_ladder(cls, value: int, others: ValidationInfo) -> int:
+        if value and others.data.get("padding") == "adaptive" and value not in LADDER:
+            raise ValueError(f"must be one of {', '.join(map(str, LADDER))}, or 0, when padding is adaptive")
+        return value
+
+    @property
+    def shape(self) -> Shape:
+        """What links are padded as, and the descriptor says."""
+        if self.padding == "off":
+            return OFF
+        rate = self.padding_rate or DEFAULT_RATES[self.padding]
+        return Shape(Mode[self.padding.upper()], Schedule[self.padding_schedule.upper()], rate)
+
+    @property
+    def pacing(self) -> Policy:
+        """The gateway's part of it."""
+        return Policy(self.shape, self.padding_max_rate)
 
 
 class RelaySection(Section):
@@ -60,13 +102,15 @@ class RelaySection(Section):
     """Exit connections at once; one more is refused with END(RESOURCE)."""
     connect_timeout: float = Field(default=15.0, gt=0)
     """Seconds to connect to a target."""
+    loop_seconds: float = Field(default=5.0, ge=0, le=3600)
+    """Mean seconds between the relay's own loop cells, which are cover and measure other relays; 0: none."""
     bandwidth: int = Field(default=10_000_000, ge=1)
     """Bytes a second that the descriptor declares."""
 
 
 class MixerSection(Section):
     strategy: MixName = "none"
-    interval: float = Field(default=0.02, gt=0, le=60)
+    interval: float = Field(default=0.02, ge=0.001, le=60)
     """Seconds between releases of the timed and pool strategies."""
     threshold: int = Field(default=64, ge=2)
     """Cells of a batch of the threshold strategy; less than max_cells."""
@@ -80,9 +124,13 @@ class MixerSection(Section):
     """Seconds that the poisson strategy holds a cell on average; those behind a slow one of their circuit longer."""
     slot: float = Field(default=0.02, ge=0.001, le=60)
     """Seconds between two cells of one circuit with the slots strategy, which is also a limit of its rate."""
-    max_cells: int = Field(default=131_072, ge=256, validate_default=True)
-    """Cells held at once: 256 MiB; over it the timed strategy releases its batch early, and pool, poisson and slots the
-    oldest cells of the longest queues."""
+    slot_dummies: int = Field(default=256, ge=0, le=65_536)
+    """Circuits whose empty slots the slots strategy fills with dummies for the link, a direction of a circuit counting
+    as one; those that were silent longest get none. Each costs 100 KB a second with slots of 20 ms. A link that has
+    cells waiting drops them. 0: no dummies."""
+    max_cells: int = Field(default=65_536, ge=256, validate_default=True)
+    """Cells held at once, 128 MiB; half as many again may wait for a gateway that is held up. Over it the circuits with
+    the longest queues are dropped, until an eighth is free."""
 
     @field_validator("max_cells")
     @classmethod
@@ -95,22 +143,9 @@ class MixerSection(Section):
     @property
     def published(self) -> str:
         """What the node's descriptor says: the strategy, then its parameters (docs/reference/wire-format.md)."""
-        match self.strategy:
-            case "none":
-                values: tuple[float, ...] = ()
-            case "threshold":
-                values = (self.threshold, self.max_wait)
-            case "timed":
-                values = (self.interval,)
-            case "pool":
-                values = (self.interval, self.pool_minimum, self.pool_fraction, self.max_wait)
-            case "poisson":
-                values = (self.mean_delay,)
-            case "slots":
-                values = (self.slot,)
-            case _ as unknown:
-                assert_never(unknown)
-        return ":".join([self.strategy, *map(str, values)])
+        return published.text(
+            self.strategy, {name: getattr(self, name) for name in published.PARAMETERS[self.strategy]}
+        )
 
 
 class NodeConfig(Section):
@@ -152,6 +187,16 @@ class ClientConfig(Section):
     """Port of the HTTP CONNECT proxy; absent: none."""
     transport: Literal["tcp", "tls", "quic"] = "tls"
     """How to reach the guard."""
+    profile: ProfileName = "fast"
+    """Protection of streams that do not choose another: fast, balanced or strong (docs/explanation/profiles.md)."""
+    fast_port: Port | None = None
+    """Port of a further SOCKS5 proxy whose streams have the profile fast; absent: none."""
+    balanced_port: Port | None = None
+    """The same for balanced."""
+    strong_port: Port | None = None
+    """The same for strong."""
+    cover: bool = True
+    """Whether dummies and loops go over circuits. Without, the guard can tell which cells of a link are dummies."""
     hops: int = Field(default=3, ge=1, le=8)
     ready_circuits: int = Field(default=2, ge=0, le=16)
     """Circuits built ahead, so that nobody waits for one."""
@@ -162,6 +207,14 @@ class ClientConfig(Section):
     connect_timeout: float = Field(default=60.0, gt=0)
     """Seconds that an application waits at most for its stream."""
     log: LogSection = LogSection()
+
+    @property
+    def profile_ports(self) -> dict[ProfileName, int]:
+        """Ports of the further SOCKS5 proxies."""
+        ports: dict[ProfileName, int | None] = {
+            "fast": self.fast_port, "balanced": self.balanced_port, "strong": self.strong_port
+        }  # fmt: skip
+        return {name: port for name, port in ports.items() if port is not None}
 
     @property
     def sockets(self) -> Path:

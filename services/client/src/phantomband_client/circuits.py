@@ -15,8 +15,10 @@ from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Refused
 from phantomband.core.handshake.ntor import RelayKeys
 from phantomband.core.ids import NodeId
+from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.path import NoExitAllows
 from phantomband.core.netdir.view import ViewEntry
+from phantomband.core.profiles import FAST, Profile, mean_delay
 from phantomband.core.stream.messages import Target
 from phantomband.runtime.shared import SharedAttempts
 
@@ -39,9 +41,6 @@ BUSY_SECONDS = 10.0
 
 STREAMS_PER_CIRCUIT = 1000
 """Streams that we put on one circuit."""
-
-MAX_CIRCUITS = 256
-"""Circuits at once; over it the one longest idle is closed, and if none is idle the stream waits."""
 
 BUILD_RETRIES = 6
 """Circuits tried for one stream before it fails."""
@@ -86,12 +85,14 @@ class Managed:
     first_used: float | None = None
     last_used: float = 0.0
     retired: bool = False
+    usable: bool = False
+    """Built, and its exit keeps the profile's pace."""
     circuit: ClientCircuit | None = None
     built: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def open(self) -> bool:
-        return self.circuit is not None and self.circuit.state is CircuitState.OPEN
+        return self.usable and self.circuit is not None and self.circuit.state is CircuitState.OPEN
 
     @property
     def has_room(self) -> bool:
@@ -114,14 +115,28 @@ class CircuitPool:
     """All circuits of the client. It is the watcher of each."""
 
     def __init__(
-        self, paths: Paths, random: RandomSource, ready: int, lifetime: float, changed: Callable[[], None]
+        self,
+        paths: Paths,
+        random: RandomSource,
+        ready: int,
+        lifetime: float,
+        changed: Callable[[], None],
+        profile: Profile = FAST,
+        measures: Measures | None = None,
     ) -> None:
-        """Args: ready: circuits kept ahead; changed: called when a circuit opened or went."""
+        """Args:
+
+        ready: circuits kept ahead; at most as many as the profile lets be there beside one that is used.
+        changed: called when a circuit opened or went.
+        measures: told of the circuits' loops.
+        """
         self.circuits: dict[ClientCircuit, Managed] = {}
         self.made = self.failed = 0
         self._paths = paths
         self._random = random
-        self._ready = ready
+        self.profile = profile
+        self.measures = measures or Measures()
+        self._ready = min(ready, max(1, profile.max_circuits - 1))
         self._lifetime = lifetime
         self._changed = changed
         self._loop = asyncio.get_running_loop()
@@ -139,6 +154,8 @@ class CircuitPool:
             Refused: none could be built.
         """
         address = None if target.is_name else target.host
+        if not self.profile.by_destination:
+            isolation = (*isolation[:3], "", 0)
         for managed in self.circuits.values():
             if (
                 managed.isolation == isolation
@@ -208,7 +225,8 @@ class CircuitPool:
         managed = Managed(path, guard, self._number, self._loop.time())
         keys = [RelayKeys(e.node_id, e.onion_key) for e in path]
         circuit = ClientCircuit(
-            guard.out, guard.new_circuit_id(), keys, self._paths.network_id, self._random, self
+            guard.out, guard.new_circuit_id(), keys, self._paths.network_id, self._random, self,
+            mixing=self._waits(path),
         )  # fmt: skip
         circuit.endpoint.wake = lambda: guard.touch(circuit)
         managed.circuit = circuit
@@ -216,7 +234,7 @@ class CircuitPool:
         guard.circuits[circuit.id] = circuit
         circuit.start()
         try:
-            async with asyncio.timeout(BUILD_SECONDS):
+            async with asyncio.timeout(BUILD_SECONDS + self._waits(path)):
                 await managed.built
         except BaseException as e:
             circuit.destroy()
@@ -226,12 +244,18 @@ class CircuitPool:
             raise
         return managed
 
+    @staticmethod
+    def _waits(path: tuple[ViewEntry, ...]) -> float:
+        """Seconds that the mixing of these relays adds to a round trip, as they say."""
+        return 2 * sum(mean_delay(relay) for relay in path)
+
     def _make_room(self) -> None:
-        if len(self.circuits) < MAX_CIRCUITS:
+        most = self.profile.max_circuits
+        if len(self.circuits) < most:
             return
         idle = [m for m in self.circuits.values() if m.open and not m.streams]
         if not idle:
-            raise Refused(f"all {MAX_CIRCUITS} circuits are in use")
+            raise Refused(f"all {most} circuits are in use")
         oldest = min(idle, key=lambda m: m.last_used)
         if oldest.circuit is not None:
             oldest.circuit.destroy()
@@ -284,7 +308,29 @@ class CircuitPool:
     # ---- CircuitWatcher ------------------------------------------------------------------------------------------
 
     def circuit_open(self, circuit: ClientCircuit) -> None:
-        managed = self.circuits[circuit]
+        if self.profile.pace:
+            circuit.ask_pace(self.profile.pace)
+        else:
+            self._usable(self.circuits[circuit])
+
+    def circuit_paced(self, circuit: ClientCircuit) -> None:
+        """A circuit whose exit does not keep the pace is not used."""
+        managed = self.circuits.get(circuit)
+        if managed is None:
+            return
+        if circuit.pace != self.profile.pace:
+            circuit.destroy()
+            return
+        managed.guard.pace(circuit, self.profile.pace)
+        self._usable(managed)
+
+    def circuit_looped(self, circuit: ClientCircuit, hop: int, seconds: float) -> None:
+        managed = self.circuits.get(circuit)
+        if managed is not None:
+            self.measures.loop_returned([e.node_id for e in managed.path[:hop]], seconds)
+
+    def _usable(self, managed: Managed) -> None:
+        managed.usable = True
         self.made += 1
         if not managed.built.done():
             managed.built.set_result(None)
@@ -294,7 +340,9 @@ class CircuitPool:
         managed = self.circuits.pop(circuit, None)
         if managed is None:
             return
-        managed.guard.circuits.pop(circuit.id, None)
+        managed.guard.forget(circuit)
+        if circuit.loops.out:
+            self.measures.loops_lost([e.node_id for e in managed.path], circuit.loops.out)
         if not managed.built.done():
             self.failed += 1
             managed.built.set_exception(Refused("the circuit could not be built"))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from phantomband.proto import client_pb2, client_pb2_grpc
 from phantomband.runtime.settings import ClientConfig
 
-from phantomband_client.circuits import CircuitPool, Managed
+from phantomband_client.circuits import Managed
 from phantomband_client.network_view import NetworkView
 from phantomband_client.proxy import Proxy
+from phantomband_client.session import Session
 
 
 @dataclass(slots=True)
@@ -30,12 +31,18 @@ class Controlled(Protocol):
     progress: Progress
     trouble: str
     view: NetworkView
-    pool: CircuitPool
     proxies: list[Proxy]
     addresses: dict[str, str]
 
     @property
+    def circuits(self) -> list[tuple[Session, Managed]]: ...
+
+    @property
     def streams_open(self) -> int: ...
+
+    def new_identity(self) -> int: ...
+
+    def status(self) -> Mapping[str, float]: ...
 
     async def next_progress(self) -> None:
         """Returns when the bootstrap has gone further."""
@@ -58,13 +65,17 @@ class ControlRpc(client_pb2_grpc.ClientServicer):  # type: ignore[misc]
             bootstrap=self._progress(),
             socks_address=service.addresses.get("socks", ""),
             http_address=service.addresses.get("http", ""),
-            circuits_open=sum(m.open for m in service.pool.circuits.values()),
+            circuits_open=sum(m.open for _, m in service.circuits),
             streams_open=service.streams_open,
             bytes_in=sum(p.bytes_in for p in service.proxies),
             bytes_out=sum(p.bytes_out for p in service.proxies),
             view_epoch=view.epoch if view is not None else 0,
             view_nodes=len(view.entries) if view is not None else 0,
             transport=service.config.transport,
+            profile=service.config.profile,
+            loops_returned=int(service.status()["loops_returned"]),
+            loops_lost=int(service.status()["loops_lost"]),
+            padding_cells=int(service.status()["padding_cells"]),
             trouble=service.trouble,
         )
 
@@ -79,14 +90,13 @@ class ControlRpc(client_pb2_grpc.ClientServicer):  # type: ignore[misc]
 
     async def Circuits(self, request: Any, context: Any) -> Any:
         now = asyncio.get_running_loop().time()
-        circuits = sorted(self._service.pool.circuits.values(), key=lambda m: m.number)
-        return client_pb2.CircuitsReply(circuits=[_describe(m, now) for m in circuits])
+        return client_pb2.CircuitsReply(circuits=[_describe(s, m, now) for s, m in self._service.circuits])
 
     async def NewIdentity(self, request: Any, context: Any) -> Any:
-        return client_pb2.NewIdentityReply(circuits_retired=self._service.pool.new_identity())
+        return client_pb2.NewIdentityReply(circuits_retired=self._service.new_identity())
 
 
-def _describe(managed: Managed, now: float) -> Any:
+def _describe(session: Session, managed: Managed, now: float) -> Any:
     circuit = managed.circuit
     state = circuit.state.name.lower() if circuit is not None else "building"
     congestion = circuit.endpoint.congestion if circuit is not None else None
@@ -97,5 +107,6 @@ def _describe(managed: Managed, now: float) -> Any:
         streams=managed.streams,
         age_seconds=now - managed.started,
         round_trip_seconds=congestion.round_trip if congestion is not None else 0,
+        profile=session.profile.name,
         window_cells=congestion.window if congestion is not None else 0,
     )

@@ -8,18 +8,25 @@ from collections.abc import Callable, Mapping, Sequence
 from phantomband.core.cell import CELL_BYTES, CIRCUIT_ID_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
 from phantomband.core.circuit.client import CircuitState, ClientCircuit
 from phantomband.core.circuit.outbox import Outbox
+from phantomband.core.circuit.paced import PacedCircuits
 from phantomband.core.circuit.relay import KEEPALIVE_SECONDS
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.dircall import DirectoryMessage
-from phantomband.core.errors import Refused
+from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import CircuitId, LinkId, NodeId
 from phantomband.core.link import dial
+from phantomband.core.profiles import FAST, Profile
+from phantomband.core.shaping import Mode, Shape
 from phantomband.core.wire import u32
 from phantomband.runtime.link_driver import LinkDriver
 from phantomband.transports.base import Address, Transport
 
+from phantomband_client.cover import Cover
+
 DIAL_SECONDS = 15.0
 CALL_SECONDS = 15.0
+LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
+"""Of a directory; a link with a fixed rate gets the time that it needs for it."""
 
 _LINK = LinkId(1)
 DESTROY_LINK = LINK_CIRCUIT + bytes((Command.DESTROY,))
@@ -29,8 +36,18 @@ DESTROY_LINK = LINK_CIRCUIT + bytes((Command.DESTROY,))
 class GuardLink:
     """An established link to one node, anonymous on our side (Noise NK)."""
 
-    def __init__(self, node_id: NodeId, on_closed: Callable[[GuardLink], None]) -> None:
+    def __init__(
+        self,
+        node_id: NodeId,
+        on_closed: Callable[[GuardLink], None],
+        random: RandomSource,
+        profile: Profile = FAST,
+        *,
+        cover: bool = False,
+    ) -> None:
+        """Args: cover: whether dummies and loops go over circuits; else dummies are the link's PAD cells."""
         self.node_id = node_id
+        self.profile = profile
         self.circuits: dict[bytes, ClientCircuit] = {}
         self.up = False
         self.bugs = 0
@@ -43,7 +60,12 @@ class GuardLink:
         self._ready = self._new_ready()
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self._touched: dict[ClientCircuit, None] = {}
+        self._random = random
+        self._cover = Cover(self.circuits, random) if cover else None
+        self._paced: PacedCircuits[ClientCircuit] = PacedCircuits(profile.pace * profile.max_circuits)
         self._timer: asyncio.TimerHandle | None = None
+        self._loop_timer: asyncio.TimerHandle | None = None
+        self._slots: asyncio.TimerHandle | None = None
         self._flushing = False
         self._last_circuit = 0
         self._last_call = 0
@@ -54,20 +76,19 @@ class GuardLink:
         link_key: bytes,
         addresses: Sequence[Address],
         transports: Mapping[str, Transport],
-        random: RandomSource,
     ) -> None:
         """Connects by the first address whose transport we use.
 
         Raises:
-            Refused: no address of these transports, or none answers.
+            Refused: no address of these transports, none answers, or the node does not pad as the profile asks.
         """
         problem: Exception = Refused("the node does not offer the chosen transport")
         for address in addresses:
             transport = transports.get(address.transport)
             if transport is None:
                 continue
-            machine = dial(network_id, self.node_id, link_key, None, random)
-            self._driver = LinkDriver(machine, self, random, incoming=False)
+            machine = dial(network_id, self.node_id, link_key, None, self._random)
+            self._driver = LinkDriver(machine, self, self._random, incoming=False, fill=self._fill)
             try:
                 async with asyncio.timeout(DIAL_SECONDS):
                     await transport.dial(address, self._driver.attach, DIAL_SECONDS)
@@ -84,6 +105,11 @@ class GuardLink:
         ready.add_done_callback(lambda f: f.cancelled() or f.exception())
         return ready
 
+    @property
+    def padding_sent(self) -> int:
+        """Cells that were sent to fill slots."""
+        return self._driver.padding_sent if self._driver is not None else 0
+
     def close(self) -> None:
         if self._driver is not None:
             self._driver.abort()
@@ -94,6 +120,17 @@ class GuardLink:
         """A dialer's ids have the top bit clear; none is used twice on one link."""
         self._last_circuit += 1
         return CircuitId(u32(self._last_circuit))
+
+    def pace(self, circuit: ClientCircuit, rate: int) -> None:
+        """From now on this circuit sends `rate` cells a second, whatever it has to say."""
+        self._paced.set(circuit, rate, self._loop.time())
+        circuit.endpoint.pace(True)
+        self._await_slots()
+
+    def forget(self, circuit: ClientCircuit) -> None:
+        """The circuit is gone."""
+        self.circuits.pop(circuit.id, None)
+        self._paced.remove(circuit)
 
     def wake(self) -> None:
         if not self._flushing:
@@ -107,6 +144,12 @@ class GuardLink:
 
     def _flush(self) -> None:
         self._flushing = False
+        self._pump()
+        if cells := self._drained():
+            self._send(cells)
+
+    def _pump(self) -> None:
+        """Hands on what came, and seals what windows allow."""
         touched, self._touched = self._touched, {}
         now = self._loop.time()
         for circuit in touched:
@@ -116,9 +159,51 @@ class GuardLink:
             except Exception:  # noqa: BLE001 - a fault of ours in one circuit must not stall the others of this batch
                 self.bugs += 1
                 circuit.destroy()
-        for _, _, parts in self._outbox.drain():
-            if self._driver is not None:
-                self._driver.send(b"".join(parts))
+
+    def _send(self, cells: bytes) -> None:
+        if self._driver is not None:
+            self._driver.send(cells)
+
+    def _drained(self) -> bytes:
+        """The cells that wait, taken."""
+        return b"".join(b"".join(parts) for _, _, parts in self._outbox.drain())
+
+    # ---- cover ---------------------------------------------------------------------------------------------------
+
+    def _fill(self, count: int) -> bytes:
+        """Cells for a slot in which nothing waits. Paced circuits have their own dummies; this end then sends PAD."""
+        self._pump()
+        cells, room = self._drained(), count * CELL_BYTES
+        if len(cells) > room:
+            self._send(cells[room:])
+        elif self._cover is not None and not self.profile.pace:
+            self._cover.add(count - len(cells) // CELL_BYTES, self._loop.time())
+            cells += self._drained()
+        return cells[:room]
+
+    def _loop_now(self) -> None:
+        """A loop now and then on a link that sends no dummies."""
+        if not self.up or self._cover is None:
+            return
+        circuit = self._cover.loop(self._loop.time())
+        if circuit is not None:
+            self.touch(circuit)
+        self._loop_timer = self._loop.call_later(self._cover.until_loop(), self._loop_now)
+
+    def _await_slots(self) -> None:
+        if self._slots is not None:
+            self._slots.cancel()
+        deadline = self._paced.deadline
+        self._slots = self._loop.call_at(deadline, self._send_slots) if deadline is not None else None
+
+    def _send_slots(self) -> None:
+        now = self._loop.time()
+        for circuit, cells in self._paced.due(now):
+            try:
+                circuit.slot(now, cells, loop=self._cover is not None and self._cover.is_loop())
+            except Malformed:
+                circuit.destroy()
+        self._await_slots()
 
     # ---- directory -----------------------------------------------------------------------------------------------
 
@@ -136,7 +221,8 @@ class GuardLink:
         number = self._last_call
         self._driver.send_directory(number, request, answer=False)
         try:
-            async with asyncio.timeout(CALL_SECONDS):
+            slowest = self.profile.most_bytes_a_second if self.profile.pace else None
+            async with asyncio.timeout(CALL_SECONDS + (LARGEST_ANSWER_BYTES / slowest if slowest else 0.0)):
                 return await future
         except TimeoutError:
             raise Refused("the node's directory does not answer") from None
@@ -148,7 +234,22 @@ class GuardLink:
     def link_established(self, driver: LinkDriver, peer_key: bytes | None) -> None:
         self.up = True
         self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._keepalive)
+        if self.profile.link.mode is not Mode.OFF:
+            driver.shape(self.profile.link, self.profile.link, self._shaped)
+            return
+        if self._cover is not None:
+            self._loop_timer = self._loop.call_later(self._cover.until_loop(), self._loop_now)
         if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _shaped(self, answer: Shape) -> None:
+        """The guard said how it paces what it sends us: nothing weaker than the profile is used."""
+        if self._ready.done():
+            return
+        wanted = self.profile.link
+        if answer.mode < wanted.mode or answer.rate < wanted.rate:
+            self._ready.set_exception(Refused(f"the guard does not pad as the profile {self.profile.name} asks"))
+        else:
             self._ready.set_result(None)
 
     def _keepalive(self) -> None:
@@ -157,7 +258,7 @@ class GuardLink:
             return
         self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._keepalive)
         for circuit in list(self.circuits.values()):
-            if circuit.state is CircuitState.OPEN and circuit.endpoint.streams:
+            if circuit.state is CircuitState.OPEN and circuit.endpoint.streams and not circuit.endpoint.paced:
                 circuit.send_drop(len(circuit.path))
                 self.touch(circuit)
 
@@ -193,8 +294,9 @@ class GuardLink:
         if driver is not self._driver:
             return
         was_up, self.up = self.up, False
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._loop_timer, self._slots):
+            if timer is not None:
+                timer.cancel()
         if not self._ready.done():
             self._ready.set_exception(Refused("the link's handshake failed"))
         for future in self._calls.values():

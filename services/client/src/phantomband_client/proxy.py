@@ -13,6 +13,7 @@ from typing import Protocol, cast
 from phantomband.core.circuit.client import ClientCircuit
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.netdir.path import NoExitAllows
+from phantomband.core.profiles import PROFILE_NAMES, ProfileName
 from phantomband.core.stream.messages import Answer, EndReason, target
 from phantomband.runtime.splice import SocketStream
 
@@ -66,6 +67,22 @@ class ClientStream(SocketStream):
         super().ended(reason)
 
 
+class Choose:
+    """Which circuits an application's stream goes to: the proxy's, or those that the SOCKS user names.
+
+    A user `name+profile` chooses a profile for this stream; the user's name, whole, isolates as always.
+    """
+
+    def __init__(self, profile: ProfileName, pool: Callable[[ProfileName], CircuitPool]) -> None:
+        self._profile = profile
+        self._pool = pool
+
+    def pool(self, user: bytes) -> CircuitPool:
+        """The circuits for this user."""
+        _, plus, name = user.decode("utf-8", "replace").rpartition("+")
+        return self._pool(next((known for known in PROFILE_NAMES if plus and name == known), self._profile))
+
+
 class Proxy:
     """One proxy port."""
 
@@ -73,7 +90,7 @@ class Proxy:
         self,
         name: str,
         negotiation: Callable[[], Negotiating],
-        pool: CircuitPool,
+        choose: Choose,
         spawn: Callable[[Application], None],
         max_streams: int,
         connect_timeout: float,
@@ -81,7 +98,7 @@ class Proxy:
         """Args: name: goes into the isolation; spawn: runs `Application.serve` in a task of the service."""
         self.name = name
         self.negotiation = negotiation
-        self.pool = pool
+        self.choose = choose
         self.spawn = spawn
         self.max_streams = max_streams
         self.connect_timeout = connect_timeout
@@ -199,7 +216,8 @@ class Application(asyncio.Protocol):
         if request.command is not Command.CONNECT:
             where = target(where.host, 0)
         isolation = (self._proxy.name, request.user, request.password, where.host, where.port)
-        managed = await self._proxy.pool.get(isolation, where)
+        pool = self._proxy.choose.pool(request.user)
+        managed = await pool.get(isolation, where)
         circuit = cast(ClientCircuit, managed.circuit)
         handler = ClientStream(self._proxy.gone)
         handler.stream = circuit.endpoint.open(where, handler, resolve=request.command is not Command.CONNECT)
@@ -209,7 +227,7 @@ class Application(asyncio.Protocol):
             return handler, await handler.answers
         except StreamFailed as e:
             if e.reason is EndReason.RESOURCE:
-                self._proxy.pool.exit_is_busy(managed)
+                pool.exit_is_busy(managed)
             elif e.reason in (EndReason.POLICY, EndReason.RESOLVE_FAILED):
                 managed.retired = True
             raise

@@ -55,6 +55,8 @@ class DirectoryNode(Service):
             "descriptors": status.descriptors,
             "evidence": status.evidence,
             "dropped_calls": status.dropped_calls,
+            "measured": status.measured,
+            "bad": len(status.bad),
         }
 
 
@@ -66,7 +68,13 @@ async def run(config: NodeConfig) -> None:
     parts = GrpcParts(
         gateway_pb2_grpc.GatewayStub(gateway), relay_pb2_grpc.RelayStub(local_channel(target(config, "relay")))
     )
-    settings = NodeSettings(config.nickname, SOFTWARE, config.relay.bandwidth, mix=config.mixer.published)
+    settings = NodeSettings(
+        config.nickname,
+        SOFTWARE,
+        config.relay.bandwidth,
+        mix=config.mixer.published,
+        padding=config.gateway.shape.text,
+    )
     service = build(
         Files(config.genesis, home / "identity.key", make_private(home / "state")),
         settings,

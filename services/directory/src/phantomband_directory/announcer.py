@@ -133,6 +133,7 @@ class Announcer:
             nickname=settings.nickname,
             software=settings.software,
             mix=settings.mix,
+            padding=settings.padding,
             published=published,
             expires=published + LIFETIME_EPOCHS * self._genesis.clock.epoch_seconds,
         )

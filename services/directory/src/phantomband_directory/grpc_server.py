@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
+from phantomband.core.ids import NODE_ID_BYTES, NodeId
 from phantomband.core.netdir.requests import MAX_REQUEST_BYTES
 from phantomband.proto import directory_pb2 as pb
 from phantomband.proto import directory_pb2_grpc as pb_grpc
@@ -13,6 +14,10 @@ from phantomband.proto import directory_pb2_grpc as pb_grpc
 from phantomband_directory.service import DirectoryService
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+MAX_OBSERVATIONS = 4096
+MAX_DELAY_SECONDS = 86_400.0
 
 
 class DirectoryServicer(pb_grpc.DirectoryServicer):  # type: ignore[misc]
@@ -32,6 +37,18 @@ class DirectoryServicer(pb_grpc.DirectoryServicer):  # type: ignore[misc]
         async for view in self._service.watch():
             yield pb.CertifiedViewMessage(view=view)
 
+    async def Observe(self, request: pb.ObserveRequest, context: Context) -> pb.ObserveReply:
+        """What the node's loops measured."""
+        if len(request.observations) > MAX_OBSERVATIONS or any(
+            len(o.node_id) != NODE_ID_BYTES or not 0 <= o.delay_seconds < MAX_DELAY_SECONDS
+            for o in request.observations
+        ):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "too many observations, or not of a relay")
+        self._service.observe(
+            (NodeId(bytes(o.node_id)), o.returned, o.lost, o.delay_seconds) for o in request.observations
+        )
+        return pb.ObserveReply()
+
     async def Status(self, request: pb.DirectoryStatusRequest, context: Context) -> pb.DirectoryStatus:
         """How the directory stands."""
         status = self._service.status()
@@ -45,6 +62,8 @@ class DirectoryServicer(pb_grpc.DirectoryServicer):  # type: ignore[misc]
             descriptors=status.descriptors,
             evidence=status.evidence,
             dropped_calls=status.dropped_calls,
+            measured=status.measured,
+            bad=[bytes(n) for n in status.bad],
         )
 
 

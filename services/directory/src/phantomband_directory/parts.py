@@ -92,3 +92,6 @@ class NodeSettings:
 
     mix: str = "none"
     """Mixing strategy of the node's mixer, with its parameters."""
+
+    padding: str = "off"
+    """How the node's gateway paces its links."""

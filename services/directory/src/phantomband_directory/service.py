@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
 from phantomband.core.crypto.random_source import RandomSource
@@ -28,6 +28,7 @@ from phantomband.core.netdir.certified import (
 from phantomband.core.netdir.descriptor import SignedDescriptor, decode_untrusted
 from phantomband.core.netdir.epoch import NO_EPOCH
 from phantomband.core.netdir.genesis import Genesis
+from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.path import uniform_below
 from phantomband.core.netdir.pool import DescriptorPool
 from phantomband.core.netdir.requests import (
@@ -90,6 +91,10 @@ class Status:
     evidence: int
     """Proofs of misbehaviour found since the start."""
     dropped_calls: int
+    measured: int
+    """Relays of which this node's loops have said something."""
+    bad: tuple[NodeId, ...]
+    """Those whose quality is under half."""
 
 
 class DirectoryService:
@@ -118,6 +123,8 @@ class DirectoryService:
     ) -> None:
         self._genesis, self._key = genesis, key
         self._now, self._random, self._store = now, random, store
+        self.measures = Measures()
+        self._observed = now()
         self._index = genesis.index_of(key.node_id)
         self._pool = DescriptorPool()
         self._peers = Peers(genesis, network)
@@ -149,6 +156,8 @@ class DirectoryService:
             descriptors=len(self._pool),
             evidence=self._evidence,
             dropped_calls=self._peers.dropped,
+            measured=len(self.measures.by_node),
+            bad=tuple(n for n, m in self.measures.by_node.items() if m.quality < 0.5),
         )
 
     async def run(self) -> None:
@@ -213,7 +222,17 @@ class DirectoryService:
             except (Malformed, Refused):
                 continue  # expired, or damaged: its node will hand in another
         memory = self._store.load_memory()
-        return Voting(self._genesis, self._key, self._index, memory, stored, self._pool)
+        return Voting(self._genesis, self._key, self._index, memory, stored, self._pool, self.measures.quality)
+
+    # --- measurements
+
+    def observe(self, observations: Iterable[tuple[NodeId, int, int, float]]) -> None:
+        """(relay, loops that came back, loops that did not, seconds), as this node measured since it last said so."""
+        now = self._now()
+        self.measures.fade(max(0.0, now - self._observed))
+        self._observed = now
+        for node, returned, lost, delay in observations:
+            self.measures.add(node, returned, lost, delay)
 
     # --- voting
 

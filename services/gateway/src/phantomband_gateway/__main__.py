@@ -58,6 +58,7 @@ async def run(config: NodeConfig) -> None:
         max_links=config.gateway.max_links,
         max_pending=config.gateway.max_pending,
         random=os.urandom,
+        pacing=config.gateway.pacing,
     )
     await serve(GatewayService(parts), config.sockets / "gateway.sock")
 

@@ -11,8 +11,9 @@ from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Refused
 from phantomband.core.handshake.replay import ReplayCache
 from phantomband.core.ids import LinkId, NodeId
-from phantomband.core.link import LinkKey, dial, listen
-from phantomband.runtime.link_driver import LinkDriver, LinkOwner
+from phantomband.core.link import Link, LinkKey, dial, listen
+from phantomband.core.shaping import Policy
+from phantomband.runtime.link_driver import UNPACED, LinkDriver, LinkOwner
 from phantomband.runtime.shared import SharedAttempts
 from phantomband.transports.base import Address, Connection, Receiver, Transport
 
@@ -40,6 +41,8 @@ class Links:
     owner: LinkOwner
     max_links: int
     max_pending: int
+    pacing: Policy = UNPACED
+    """How links are paced, and what is done for dialers that ask."""
     by_id: dict[LinkId, LinkDriver] = field(default_factory=dict)
     ids: dict[LinkDriver, LinkId] = field(default_factory=dict)
     by_key: dict[bytes, LinkDriver] = field(default_factory=dict)
@@ -62,7 +65,7 @@ class Links:
         machine = listen(
             self.network_id, self.node_id, self.key, self.random, encapsulate_untrusted, replay=self._replay
         )
-        driver = LinkDriver(machine, self.owner, self.random, incoming=True)
+        driver = LinkDriver(machine, self.owner, self.random, incoming=True, policy=self.pacing)
         self.pending.add(driver)
         self.connections.add(driver)
         return driver.attach(connection)
@@ -105,7 +108,7 @@ class Links:
 
     async def _dial_one(self, peer: PeerContact, transport: Transport, address: Address) -> LinkDriver:
         machine = dial(self.network_id, peer.node_id, peer.link_key, self.key, self.random)
-        driver = _Dialed(machine, self.owner, self.random, peer.link_key)
+        driver = _Dialed(machine, self, peer.link_key)
         self.pending.add(driver)
         try:
             async with asyncio.timeout(DIAL_SECONDS):
@@ -156,8 +159,8 @@ class Links:
 class _Dialed(LinkDriver):
     """A link that we dialled; `done` is set when its handshake ends."""
 
-    def __init__(self, machine: object, owner: LinkOwner, random: RandomSource, target_key: bytes) -> None:
-        super().__init__(machine, owner, random, incoming=False)  # type: ignore[arg-type]
+    def __init__(self, machine: Link, links: Links, target_key: bytes) -> None:
+        super().__init__(machine, links.owner, links.random, incoming=False, policy=links.pacing)
         self.target_key = target_key
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.done.add_done_callback(lambda f: f.cancelled() or f.exception())

@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
-from phantomband.core.cell import CELL_BYTES, CIRCUIT_ID_BYTES, Command
+from phantomband.core.cell import CELL_BYTES, CIRCUIT_ID_BYTES, Command, split
 from phantomband.core.circuit.batch import MAX_CELLS, decode_untrusted, encode_run
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.dircall import DirectoryMessage
 from phantomband.core.ids import LinkId, NodeId
 from phantomband.core.link import LinkKey
+from phantomband.core.shaping import Mode, Policy
 from phantomband.proto import gateway_pb2, gateway_pb2_grpc
 from phantomband.runtime import frames
 from phantomband.runtime.frames import Frame
-from phantomband.runtime.lane.base import HIGH_WATER, Driver, LanePeer, LaneReceiver
+from phantomband.runtime.lane.base import HIGH_WATER, Buffer, Driver, LanePeer, LaneReceiver
 from phantomband.runtime.lane.client import LaneClient
 from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
-from phantomband.runtime.link_driver import DESTROY_ALL, LinkDriver
+from phantomband.runtime.link_driver import DESTROY_ALL, UNPACED, LinkDriver
 from phantomband.runtime.service import Service, new_incarnation, quiet
 from phantomband.transports.base import Address, Transport
 
@@ -54,6 +55,7 @@ class GatewayParts:
     max_links: int
     max_pending: int
     random: RandomSource
+    pacing: Policy = UNPACED
 
 
 class GatewayService(Service):
@@ -66,7 +68,7 @@ class GatewayService(Service):
         self._parts = parts
         self.links = Links(
             parts.network_id, parts.node_id, parts.key, parts.transports, parts.random, self,
-            parts.max_links, parts.max_pending,
+            parts.max_links, parts.max_pending, parts.pacing,
         )  # fmt: skip
         self.calls = DirectoryCalls(parts.directory, self.links)
         self.addresses: tuple[Address, ...] = ()
@@ -75,7 +77,7 @@ class GatewayService(Service):
         self._relay = LaneClient(parts.relay, me, parts.driver, self._relay_up, self._lane_down, self._relay_writable)
         self._mixer_up = False
         self._paused: set[LinkDriver] = set()
-        self._in = self._moved = self._out = self._dropped = self._overflows = self._resets = 0
+        self._in = self._moved = self._out = self._dropped = self._overflows = self._resets = self._padding = 0
 
     def add_to(self, server: grpc.aio.Server) -> list[str]:
         self._lanes.add_to(server)
@@ -118,8 +120,10 @@ class GatewayService(Service):
             "links": len(self.links.by_id),
             "links_pending": len(self.links.pending),
             "links_refused": self.links.refused,
+            "links_paced": sum(d.shaped.mode is not Mode.OFF for d in self.links.by_id.values()),
             "cells_in": self._in,
             "cells_out": self._out,
+            "cells_padding": self._padding + sum(d.padding_sent for d in self.links.by_id.values()),
             "cells_dropped": self._dropped,
             "cells_waiting": sum(d.waiting for d in self.links.by_id.values()),
             "circuits_given_up": self._overflows,
@@ -169,6 +173,7 @@ class GatewayService(Service):
 
     def link_closed(self, driver: LinkDriver) -> None:
         link = self.links.closed(driver)
+        self._padding += driver.padding_sent if link is not None else 0
         self._paused.discard(driver)
         self.calls.closed(driver)
         if link is not None:
@@ -191,7 +196,10 @@ class GatewayService(Service):
                 self._dropped += count
             else:
                 self._out += count
-                driver.send(payload[at : at + count * CELL_BYTES])
+                cells: Buffer = payload[at : at + count * CELL_BYTES]
+                if driver.waiting:
+                    cells, _ = split(bytes(cells))  # a mixer's dummies are for links that have nothing else to send
+                driver.send(cells)
 
     # ---- lanes ---------------------------------------------------------------------------------------------------
 
@@ -225,8 +233,14 @@ class _FromMixer:
         self._service = service
 
     def frame(self, kind: int, payload: memoryview) -> None:
-        if kind == Frame.CELLS:
-            self._service.outgoing(payload)
+        match kind:
+            case Frame.CELLS:
+                self._service.outgoing(payload)
+            case Frame.OVERFLOW:
+                link, circuit = frames.read_overflow(bytes(payload))
+                driver = self._service.links.by_id.get(link)
+                if driver is not None:
+                    self._service.link_overflow(driver, circuit)
 
     def down(self) -> None:
         self._service.mixer_down()

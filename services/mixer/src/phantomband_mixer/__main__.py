@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from phantomband.core.errors import UserError
+from phantomband.core.mixing.shuffle import Draw
 from phantomband.runtime.arguments import parse, target
 from phantomband.runtime.log import configure
 from phantomband.runtime.service import make_private, mistake, run_main, serve
@@ -18,9 +19,10 @@ async def run(config: NodeConfig) -> None:
     """Runs the mixer until it is stopped."""
     log = configure("mixer", config.log.level, config.log.format)
     make_private(config.sockets)
-    mixing = strategy(config.mixer, os.urandom)
+    mixing = strategy(config.mixer, os.urandom, Draw(os.urandom).uniform())
     log.info("starting", strategy=config.mixer.published, lane=config.lane.value)
-    service = MixerService(config.sockets, target(config, "gateway"), config.lane, mixing, os.urandom)
+    gateway, most = target(config, "gateway"), config.mixer.max_cells
+    service = MixerService(config.sockets, gateway, config.lane, mixing, os.urandom, most)
     await serve(service, config.sockets / "mixer.sock")
 
 

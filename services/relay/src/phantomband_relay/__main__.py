@@ -10,6 +10,7 @@ from phantomband.core.errors import ConfigError, UserError
 from phantomband.core.handshake.ntor import OnionKey, Responder
 from phantomband.core.handshake.replay import ReplayCache
 from phantomband.core.ids import NodeId
+from phantomband.core.mixing.published import parse_untrusted
 from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.genesis_file import load_genesis
@@ -60,6 +61,10 @@ async def _run(config: NodeConfig, genesis: Genesis, key: OnionKey, node_id: Nod
         worker=worker,
         rules=rules,
         random=os.urandom,
+        node_id=node_id,
+        network_id=genesis.network_id,
+        loop_seconds=config.relay.loop_seconds,
+        mixing=parse_untrusted(config.mixer.published).mean_delay,
     )
     await serve(RelayService(parts), config.sockets / "relay.sock")
 

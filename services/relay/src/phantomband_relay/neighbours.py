@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 
 import grpc
 import grpc.aio
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import LinkId, NodeId
 from phantomband.core.netdir.certified import CertifiedView
+from phantomband.core.netdir.measures import Measure
 from phantomband.core.netdir.view import View, ViewEntry
 from phantomband.proto import directory_pb2, directory_pb2_grpc, gateway_pb2, gateway_pb2_grpc
 from phantomband.runtime.rpc import local_channel
@@ -19,6 +21,7 @@ VIEWS_KEPT = 3
 
 RETRY_SECONDS = 0.2
 OPEN_SECONDS = 12.0
+REPORT_SECONDS = 5.0
 
 
 class Neighbours:
@@ -33,6 +36,11 @@ class Neighbours:
     @property
     def known(self) -> int:
         return len(self._views[-1].entries) if self._views else 0
+
+    @property
+    def view(self) -> View | None:
+        """The newest."""
+        return self._views[-1] if self._views else None
 
     def find(self, node: NodeId) -> ViewEntry | None:
         """The newest entry of a node."""
@@ -73,6 +81,20 @@ class Neighbours:
         except grpc.RpcError:
             return None
         return LinkId(reply.link)
+
+    async def report(self, measured: Mapping[NodeId, Measure]) -> None:
+        """Tells the directory what loops said of relays since the last time; lost when it does not answer."""
+        observations = [
+            directory_pb2.Observation(
+                node_id=bytes(n), returned=int(m.returned), lost=int(m.lost), delay_seconds=m.delay
+            )
+            for n, m in measured.items()
+        ]
+        try:
+            stub = directory_pb2_grpc.DirectoryStub(self._directory)
+            await stub.Observe(directory_pb2.ObserveRequest(observations=observations), timeout=REPORT_SECONDS)
+        except grpc.RpcError:
+            pass
 
     async def close_link(self, link: LinkId) -> None:
         """Tells the gateway that the peer of this link breaks the protocol for good."""

@@ -27,8 +27,12 @@ from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
 from phantomband.runtime.service import Service, new_incarnation, quiet
 
 from phantomband_relay.exit import Exit, ExitRules
+from phantomband_relay.loops import Loops
 from phantomband_relay.neighbours import Neighbours
 from phantomband_relay.worker import Handshakes
+
+USUAL_HOPS = 3
+"""Where our circuits' ends are, as far as we can know; their mixing is taken to be like ours."""
 
 LINK_WAIT_SECONDS = 2.0
 """The gateway's word that a link is up may come on the lane a little after its answer."""
@@ -48,6 +52,12 @@ class RelayParts:
     worker: socket.socket
     rules: ExitRules
     random: RandomSource
+    node_id: NodeId
+    network_id: bytes
+    loop_seconds: float = 0.0
+    """Mean time between the relay's own loops; 0: none."""
+    mixing: float = 0.0
+    """Seconds that a cell waits on average in this node's mixer."""
 
 
 class RelayService(Service):
@@ -61,14 +71,18 @@ class RelayService(Service):
         self._loop = asyncio.get_running_loop()
         self.exit = Exit(parts.rules, self._spawn)
         acceptor = self.exit.circuit if parts.rules.policy.is_exit else None
-        self.machine = RelayMachine(self, acceptor)
+        self.machine = RelayMachine(self, acceptor, mixing=2 * USUAL_HOPS * parts.mixing)
         self._handshakes = Handshakes(parts.worker, self._handshake_done, self._worker_died)
         self._lanes = LaneServer(self.name, self.incarnation, self._accept_lane, parts.sockets, parts.random)
         me = LanePeer(self.name, self.incarnation)
         self._mixer = LaneClient(parts.mixer, me, parts.driver, lambda _: self.wake(), self._mixer_down)
         self._neighbours = Neighbours(parts.gateway, parts.directory)
+        self._loops = Loops(
+            parts.node_id, parts.network_id, self.machine, self._neighbours, parts.random, parts.loop_seconds
+        )
         self._tasks: asyncio.TaskGroup | None = None
         self._links_awaited: dict[LinkId, asyncio.Event] = {}
+        self._slots: asyncio.TimerHandle | None = None
         self._flushing = False
         self._draining = False
         self._frames = self._frames_out = 0
@@ -86,6 +100,8 @@ class RelayService(Service):
                 tasks.create_task(self._mixer.run())
                 tasks.create_task(self._neighbours.watch_view())
                 tasks.create_task(self._keepalive())
+                if self._parts.loop_seconds:
+                    tasks.create_task(self._loops.run(self._link_known))
                 await self._mixer.wait_up()
                 ready()
                 await self._dead.wait()
@@ -124,6 +140,8 @@ class RelayService(Service):
             "exit_bytes_out": out.bytes_out,
             "frames": self._frames,
             "frames_out": self._frames_out,
+            "loops_returned": self._loops.measures.returned,
+            "loops_lost": self._loops.measures.lost,
             "view_nodes": self._neighbours.known,
             "lane_up": float(self._mixer.up),
             "lane_buffered_bytes": self._mixer.buffered,
@@ -188,14 +206,29 @@ class RelayService(Service):
 
     async def _open_link(self, node: NodeId) -> None:
         link = await self._neighbours.open_link(node)
-        if link is not None and not self.machine.has_link(link):
-            event = self._links_awaited.setdefault(link, asyncio.Event())
-            try:
-                async with asyncio.timeout(LINK_WAIT_SECONDS):
-                    await event.wait()
-            except TimeoutError:
-                self._links_awaited.pop(link, None)
+        if link is not None:
+            await self._link_known(link)
         self.machine.link_ready(node, link)
+
+    async def _link_known(self, link: LinkId) -> None:
+        """Waits until the gateway's lane has told of a link, for a while."""
+        if self.machine.has_link(link):
+            return
+        event = self._links_awaited.setdefault(link, asyncio.Event())
+        try:
+            async with asyncio.timeout(LINK_WAIT_SECONDS):
+                await event.wait()
+        except TimeoutError:
+            self._links_awaited.pop(link, None)
+
+    def slots_at(self, when: float) -> None:
+        if self._slots is not None:
+            self._slots.cancel()
+        self._slots = self._loop.call_at(when, self._run_slots)
+
+    def _run_slots(self) -> None:
+        self._slots = None
+        self.machine.slots(self._loop.time())
 
     def close_link(self, link: LinkId) -> None:
         self._spawn(self._neighbours.close_link(link))

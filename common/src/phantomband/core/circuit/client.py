@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from phantomband.core.cell import CELL_BYTES, HEADER_BYTES, Command
+from phantomband.core.circuit.loops import Loops
 from phantomband.core.circuit.messages import encode_create, encode_extend
 from phantomband.core.circuit.outbox import ZERO_BODY, OutLink, padded
 from phantomband.core.crypto.random_source import RandomSource
@@ -29,7 +30,13 @@ from phantomband.core.onion import (
 )
 from phantomband.core.stream.congestion import CongestionParameters
 from phantomband.core.stream.endpoint import Endpoint
-from phantomband.core.stream.messages import Message, decode_untrusted, encode
+from phantomband.core.stream.messages import (
+    Message,
+    decode_pace_untrusted,
+    decode_untrusted,
+    encode,
+    encode_pace,
+)
 
 
 class CircuitState(Enum):
@@ -48,6 +55,12 @@ class CircuitWatcher(Protocol):
 
     def circuit_gone(self, circuit: ClientCircuit) -> None:
         """Called once: it failed to build, was destroyed, or broke."""
+
+    def circuit_looped(self, circuit: ClientCircuit, hop: int, seconds: float) -> None:
+        """A loop came back from hop `hop`."""
+
+    def circuit_paced(self, circuit: ClientCircuit) -> None:
+        """The last hop answered `ask_pace`."""
 
 
 class _Hop:
@@ -86,8 +99,14 @@ class ClientCircuit:
         self._hops: list[_Hop] = []
         self._handshake: ClientHandshake | None = None
         self._header = circuit_id + bytes((Command.RELAY,))
+        self._now = 0.0
+        self.loops = Loops(random)
+        self.pace_asked: int | None = None
+        self.pace: int | None = None
+        """Cells a second at which the last hop sends whatever it has to say; None until it answered."""
         room = message_room(len(self.path))
         self.endpoint = Endpoint(room, self._send_last, congestion or CongestionParameters(), None, max_streams, mixing)
+        self.endpoint.extra = self._extra
 
     # ---- building ------------------------------------------------------------------------------------------------
 
@@ -147,17 +166,43 @@ class ClientCircuit:
             self.destroy()
 
     def _relay(self, data: bytes, at: int, count: int, now: float) -> None:
-        """Opens all layers of cells from the last hop: only that one has anything to say once the circuit is open."""
+        """Opens all layers: nearly all cells are the last hop's; hops before it only send loops back."""
         size = sealed_bytes(1)
         sealed = [data[i : i + size] for i in range(at + HEADER_BYTES, at + count * CELL_BYTES, CELL_BYTES)]
+        self._now = now
         *before, last = self._hops
-        for hop in before:
+        for number, hop in enumerate(before, 1):
             plain = hop.backward.open_all(sealed)
-            _check_marks(plain, MARK_RELAYED)
+            own = [p for p in plain if p[0] != MARK_RELAYED]
+            if own:
+                _check_marks(own, MARK_OWN)
+                plain = [p for p in plain if p[0] == MARK_RELAYED]
+                for message in own:
+                    self._from_inner(number, message)
             sealed = [p[1:] for p in plain]
         plain = last.backward.open_all(sealed)
         _check_marks(plain, MARK_OWN)
         self.endpoint.messages(plain, sealed, now)
+
+    def _from_inner(self, hop: int, marked: bytes) -> None:
+        """A message from a hop before the last: only loops come back from there."""
+        command, stream, data = decode_untrusted(marked[1:])
+        if command != Message.LOOPED or stream:
+            raise Malformed("a message from a hop that has nothing to say")
+        self._looped(hop, data)
+
+    def _extra(self, command: int, data: bytes) -> None:
+        """What the last hop says beside its streams."""
+        if command == Message.LOOPED:
+            self._looped(len(self._hops), data)
+        elif command == Message.PACED and self.pace_asked is not None:
+            self.pace, self.pace_asked = decode_pace_untrusted(data), None
+            self._watcher.circuit_paced(self)
+        else:
+            raise Malformed(f"unexpected message command {command}")
+
+    def _looped(self, hop: int, nonce: bytes) -> None:
+        self._watcher.circuit_looped(self, hop, self.loops.returned_untrusted(hop, nonce, self._now))
 
     def _building_cell(self, sealed: bytes) -> None:
         """The answer to an EXTEND, from the last hop so far."""
@@ -188,6 +233,28 @@ class ClientCircuit:
     def send_drop(self, hop: int) -> None:
         """A cover cell to hop `hop` (leaky pipe)."""
         self._send(hop, [OWN + encode(Message.DROP, 0)])
+
+    def send_loop(self, hop: int, now: float) -> None:
+        """A cover cell that hop `hop` sends back; a DROP when too many loops are out."""
+        nonce = self.loops.start(hop, now)
+        self._send(hop, [OWN + (encode(Message.DROP, 0) if nonce is None else encode(Message.LOOP, 0, nonce))])
+
+    def slot(self, now: float, cells: int, *, loop: bool) -> None:
+        """A slot of a circuit whose endpoint is paced: exactly `cells` cells to the last hop.
+
+        Args: loop: whether a dummy, should the slot need one, is a loop.
+        """
+        if loop and self.endpoint.idle and (nonce := self.loops.start(len(self._hops), now)) is not None:
+            self.endpoint.send_control(encode(Message.LOOP, 0, nonce))
+        self.endpoint.slot(now, cells)
+
+    def ask_pace(self, rate: int) -> None:
+        """Asks the last hop to send `rate` cells a second whatever it has to say; 0: as they come.
+
+        Its answer is in `pace`: it may be less than asked, 0 when it has no room for paced circuits.
+        """
+        self.pace_asked, self.pace = rate, None
+        self._send_last([OWN + encode(Message.PACE, 0, encode_pace(rate))])
 
     # ---- ending --------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ Anything unexpected destroys the circuit that it came on, in both directions (PR
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from phantomband.core.cell import (
     BODY_BYTES,
@@ -19,8 +20,11 @@ from phantomband.core.cell import (
     LINK_CIRCUIT,
     Command,
 )
+from phantomband.core.circuit.client import CircuitWatcher, ClientCircuit
+from phantomband.core.circuit.loops import LOOP_BYTES
 from phantomband.core.circuit.messages import decode_create_untrusted, decode_extend_untrusted, encode_create
 from phantomband.core.circuit.outbox import ZERO_BODY, Outbox
+from phantomband.core.circuit.paced import PacedCircuits
 from phantomband.core.circuit.relay_circuit import RelayCircuit, RelayLink
 from phantomband.core.circuit.relay_types import (
     HandshakeJob,
@@ -29,13 +33,14 @@ from phantomband.core.circuit.relay_types import (
     RelayEffects,
     RelayLimits,
 )
-from phantomband.core.errors import Malformed
-from phantomband.core.handshake.ntor import RELAY_BYTES, CircuitKeys
+from phantomband.core.crypto.random_source import RandomSource
+from phantomband.core.errors import Malformed, Refused
+from phantomband.core.handshake.ntor import RELAY_BYTES, CircuitKeys, RelayKeys
 from phantomband.core.ids import CircuitId, HopNumber, LinkId, NodeId
 from phantomband.core.onion import MAX_HOPS, OWN, message_room
 from phantomband.core.stream.congestion import CongestionParameters
 from phantomband.core.stream.endpoint import Endpoint
-from phantomband.core.stream.messages import Message, encode
+from phantomband.core.stream.messages import Message, decode_pace_untrusted, encode, encode_pace
 from phantomband.core.stream.stream import StreamAcceptor
 
 KEEPALIVE_SECONDS = 10.0
@@ -51,8 +56,14 @@ class RelayMachine:
         acceptor: Callable[[], StreamAcceptor] | None,
         limits: RelayLimits | None = None,
         congestion: CongestionParameters | None = None,
+        mixing: float = 0.0,
     ) -> None:
-        """Args: acceptor: makes, for each circuit, who serves its streams; None when this relay is no exit."""
+        """Args:
+
+        acceptor: makes, for each circuit, who serves its streams; None when this relay is no exit.
+        mixing: seconds that mixing adds to a round trip.
+        """
+        self._mixing = mixing
         self.outbox = Outbox(effects.wake)
         self.counters = RelayCounters()
         self.limits = limits or RelayLimits()
@@ -62,8 +73,10 @@ class RelayMachine:
         self._links: dict[LinkId, RelayLink] = {}
         self._circuits = 0
         self._pending = 0
+        self._now = 0.0
         self._waiting: dict[NodeId, list[tuple[RelayCircuit, bytes]]] = {}
         self._touched: dict[RelayCircuit, None] = {}
+        self._paced: PacedCircuits[RelayCircuit] = PacedCircuits(self.limits.paced_cells)
 
     # ---- links -------------------------------------------------------------------------------------------------
 
@@ -81,6 +94,7 @@ class RelayMachine:
         """The link is gone, and with it every circuit on it."""
         gone = self._links.pop(link, None)
         if gone is not None:
+            gone.lose_own()
             for owner in list(gone.owners.values()):
                 if owner is not None:
                     self._destroy(owner, lost=gone)
@@ -101,6 +115,36 @@ class RelayMachine:
         for link in self._links.values():
             self._send_destroy(link, LINK_CIRCUIT)
 
+    def start_own(
+        self,
+        link_id: LinkId,
+        path: Sequence[RelayKeys],
+        network_id: bytes,
+        random: RandomSource,
+        watcher: CircuitWatcher,
+    ) -> ClientCircuit:
+        """A circuit of which this relay is the client, on a link of its own to the first hop; see `end_own`.
+
+        Raises:
+            Refused: the link is gone.
+        """
+        link = self._links.get(link_id)
+        if link is None:
+            raise Refused("the link is gone")
+        circuit = ClientCircuit(link.out, link.free_id(), path, network_id, random, watcher, self._congestion)
+        link.own[circuit.id] = circuit
+        link.circuits[circuit.id] = partial(circuit.cells, Command.RELAY)
+        circuit.start()
+        return circuit
+
+    def end_own(self, link_id: LinkId, circuit: ClientCircuit) -> None:
+        """Ends such a circuit, or forgets it when it has ended."""
+        circuit.destroy()
+        link = self._links.get(link_id)
+        if link is not None:
+            link.own.pop(circuit.id, None)
+            link.circuits.pop(circuit.id, None)
+
     def has_link(self, link: LinkId) -> bool:
         return link in self._links
 
@@ -109,6 +153,7 @@ class RelayMachine:
         for owner in list(link.owners.values()):
             if owner is not None:
                 self._destroy(owner, lost=None if tell else link)
+        link.lose_own()
         link.owners.clear()
         link.circuits.clear()
 
@@ -130,7 +175,11 @@ class RelayMachine:
             circuit = header[:CIRCUIT_ID_BYTES]
             at += CELL_BYTES
             if header[CIRCUIT_ID_BYTES] != Command.RELAY:
-                self._command(link, circuit, header[CIRCUIT_ID_BYTES], data[first + HEADER_BYTES : at])
+                own = link.own.get(circuit)
+                if own is not None:
+                    own.cells(header[CIRCUIT_ID_BYTES], data, first, 1, now)
+                else:
+                    self._command(link, circuit, header[CIRCUIT_ID_BYTES], data[first + HEADER_BYTES : at])
                 continue
             while at < end and data[at : at + HEADER_BYTES] == header:
                 at += CELL_BYTES
@@ -199,7 +248,7 @@ class RelayMachine:
             for owner in list(link.owners.values()):
                 if owner is None or owner.previous_link is not link or owner.endpoint is None:
                     continue
-                if owner.endpoint.streams:
+                if owner.endpoint.streams and owner not in self._paced:
                     owner.send([OWN + encode(Message.DROP, 0)])
                     self._touch(owner)
 
@@ -245,7 +294,12 @@ class RelayMachine:
     def _attach_endpoint(self, circuit: RelayCircuit) -> None:
         acceptor = self._acceptor() if self._acceptor is not None else NoExit()
         endpoint = Endpoint(
-            message_room(circuit.hop), circuit.send, self._congestion, acceptor, self.limits.streams_per_circuit
+            message_room(circuit.hop),
+            circuit.send,
+            self._congestion,
+            acceptor,
+            self.limits.streams_per_circuit,
+            self._mixing,
         )
         endpoint.extra = lambda command, data: self._extra(circuit, command, data)
         endpoint.wake = lambda: self._touch(circuit)
@@ -257,6 +311,7 @@ class RelayMachine:
         if endpoint is None:
             raise Malformed("a message for a circuit that is gone")
         self._touch(circuit)
+        self._now = now
         endpoint.messages(marked, sealed, now)
 
     def _touch(self, circuit: RelayCircuit) -> None:
@@ -265,6 +320,48 @@ class RelayMachine:
         self._touched[circuit] = None
 
     def _extra(self, circuit: RelayCircuit, command: int, data: bytes) -> None:
+        match command:
+            case Message.LOOP if len(data) == LOOP_BYTES:
+                self._say(circuit, encode(Message.LOOPED, 0, data))
+            case Message.PACE:
+                self._pace(circuit, decode_pace_untrusted(data))
+            case _:
+                self._extend_asked(circuit, command, data)
+
+    @staticmethod
+    def _say(circuit: RelayCircuit, message: bytes) -> None:
+        if circuit.endpoint is not None:
+            circuit.endpoint.send_control(message)
+
+    def _pace(self, circuit: RelayCircuit, rate: int) -> None:
+        """The client asks for a fixed rate of cells towards it."""
+        paced = self._paced.set(circuit, min(rate, self.limits.pace), self._now)
+        self._say(circuit, encode(Message.PACED, 0, encode_pace(min(rate, self.limits.pace) if paced else 0)))
+        if circuit.endpoint is not None:
+            circuit.endpoint.pace(paced)
+        self._ask_slots()
+
+    def _ask_slots(self) -> None:
+        deadline = self._paced.deadline
+        if deadline is not None:
+            self._effects.slots_at(deadline)
+
+    def slots(self, now: float) -> None:
+        """Lets every paced circuit send whose slot has come; call when `RelayEffects.slots_at` said."""
+        for circuit, cells in self._paced.due(now):
+            if circuit.endpoint is None:
+                continue
+            try:
+                circuit.endpoint.slot(now, cells)
+            except Malformed:
+                self.counters.malformed += 1
+                self._destroy(circuit)
+            except Exception:  # noqa: BLE001 - as in flush
+                self.counters.bugs += 1
+                self._destroy(circuit)
+        self._ask_slots()
+
+    def _extend_asked(self, circuit: RelayCircuit, command: int, data: bytes) -> None:
         if command != Message.EXTEND or circuit.next_link is not None or circuit.extending is not None:
             raise Malformed(f"unexpected message command {command}")
         if circuit.hop >= MAX_HOPS:
@@ -339,6 +436,7 @@ class RelayMachine:
         if not circuit.alive:
             return
         circuit.alive = False
+        self._paced.remove(circuit)
         self._circuits -= 1
         self.counters.circuits_destroyed += 1
         ends = [(circuit.previous_link, circuit.previous_id)]

@@ -8,6 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from phantomband.core.cell import CELL_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
+from phantomband.core.circuit.client import ClientCircuit
 from phantomband.core.circuit.outbox import PADDING, OutLink, padded
 from phantomband.core.errors import Malformed
 from phantomband.core.handshake.ntor import CircuitKeys
@@ -40,6 +41,8 @@ class RelayLink:
     next_id: int = 0
     pending: int = 0
     stray: int = 0
+    own: dict[bytes, ClientCircuit] = field(default_factory=dict)
+    """Circuits that this relay itself is the client of."""
 
     def free_id(self) -> CircuitId:
         """A circuit id of our half that this link has never used (PROTOCOL.md section 1).
@@ -51,6 +54,12 @@ class RelayLink:
         if self.next_id >= 0x8000_0000:
             raise Malformed("the circuit ids of a link are used up")
         return CircuitId(u32(self.next_id | (0 if self.dialed else 0x8000_0000)))
+
+    def lose_own(self) -> None:
+        """The circuits of which this relay is the client are gone with the link."""
+        own, self.own = self.own, {}
+        for circuit in own.values():
+            circuit.lost()
 
 
 OwnMessages = Callable[["RelayCircuit", list[bytes], list[bytes], float], None]

@@ -24,6 +24,10 @@ class RelayLimits:
     """CREATE cells that wait for a worker; one more is answered with DESTROY."""
     pending_per_link: int = 64
     """... of one link, so that no predecessor takes every place; one more is answered with DESTROY."""
+    pace: int = 1_024
+    """Cells a second that a circuit may ask for as its fixed pace; it gets no more."""
+    paced_cells: int = 16_384
+    """... of all circuits together; one that asks for more is answered with PACED(0)."""
     stray_cells: int = 65_536
     """Cells for circuits that a link does not have, ever; one more and the link is closed."""
 
@@ -52,6 +56,9 @@ class RelayEffects(Protocol):
 
     def open_link(self, node: NodeId) -> None:
         """Find or dial a link to `node`, then call `link_ready`."""
+
+    def slots_at(self, when: float) -> None:
+        """Call `slots` at that time, in place of what was asked before."""
 
     def close_link(self, link: LinkId) -> None:
         """The peer of this link breaks the protocol for good."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from phantomband.core.ids import LinkId
-from phantomband.core.mixing.base import Batch
+from phantomband.core.mixing.base import Batch, Circuit
 
 
 class NoMixing:
-    """Releases everything at the next opportunity."""
+    """Releases everything at the next opportunity, and drops nothing: what it holds came since the last one."""
 
     passes = True
+    dropped_cells = 0
 
     def __init__(self) -> None:
         self._held: Batch = []
@@ -29,3 +30,12 @@ class NoMixing:
         out, self._held = self._held, []
         self.held, self._due = 0, None
         return out
+
+    def take_dropped(self) -> list[Circuit]:
+        return []
+
+    def drop_link(self, link: LinkId) -> None:
+        self._held = [(at, cells) for at, cells in self._held if at != link]
+        self.held = sum(len(cells) for _, cells in self._held)
+        if not self._held:
+            self._due = None

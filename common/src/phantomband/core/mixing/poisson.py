@@ -10,23 +10,70 @@ on average, and in bursts, each as long as a slow cell held the ones behind it u
 own rate and says so to who sees both sides. Flows need rates that do not depend on payload instead (`slots`, link
 padding); DESIGN.md section 5.
 
-Ties and late releases leave in the order of release times. Overload: see schedule.py.
+Ties and late releases leave in the order of release times. Overload: see queues.py.
 """
 
 from __future__ import annotations
 
+from heapq import heapify, heappop, heappush, heapreplace
+
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.mixing.queues import Circuit
-from phantomband.core.mixing.schedule import ScheduledMixing
+from phantomband.core.ids import LinkId
+from phantomband.core.mixing.base import Batch, Circuit
+from phantomband.core.mixing.queues import QueuedMixing, by_link
+
+Timed = tuple[float, bytes]
+"""A cell with its release time, seconds."""
 
 
-class PoissonMixing(ScheduledMixing):
-    """Delays of `mean` seconds on average, at most `max_cells` cells."""
+class PoissonMixing(QueuedMixing[Timed]):
+    """Delays of `mean` seconds on average, at most `max_cells` cells.
+
+    Release times of a circuit do not fall, so its order is kept, and only the first of each circuit is in the heap.
+    """
 
     def __init__(self, mean: float, max_cells: int, random: RandomSource) -> None:
         super().__init__(max_cells, random)
         self._mean = mean
+        self._heap: list[tuple[float, Circuit]] = []
+        """The first release time of each circuit that has cells."""
 
-    def _due(self, circuit: Circuit, now: float, last: float | None) -> float:
-        due = now + self._draw.exponential(self._mean)
-        return due if last is None else max(due, last)
+    @property
+    def deadline(self) -> float | None:
+        return self._heap[0][0] if self._heap else None
+
+    def add(self, link: LinkId, cells: list[bytes], now: float) -> None:
+        for circuit, run in self._runs(link, cells):
+            queue = self._queues.get(circuit)
+            due = now if queue is None else queue[-1][0]
+            timed = []
+            for cell in run:
+                due = max(due, now + self._draw.exponential(self._mean))
+                timed.append((due, cell))
+            if queue is None:
+                self._queues[circuit] = timed
+                heappush(self._heap, (timed[0][0], circuit))
+            else:
+                queue += timed
+            self.held += len(run)
+            self._bound(circuit)
+
+    def release(self, now: float) -> Batch:
+        out: list[tuple[Circuit, bytes]] = []
+        heap, queues = self._heap, self._queues
+        while heap and heap[0][0] <= now:
+            due, circuit = heap[0]
+            queue = queues[circuit]
+            while queue and queue[0][0] == due:  # those that a slow cell held up leave with it
+                out.append((circuit, queue.pop(0)[1]))
+            if queue:
+                heapreplace(heap, (queue[0][0], circuit))
+            else:
+                heappop(heap)
+                del queues[circuit]
+        self.held -= len(out)
+        return by_link(out)
+
+    def _removed(self, queues: list[list[Timed]]) -> None:
+        self._heap = [(queue[0][0], circuit) for circuit, queue in self._queues.items()]
+        heapify(self._heap)

@@ -12,49 +12,41 @@ A pool whose arrivals stop would keep m cells for ever, and circuits wait for th
 longer than `max_wait`. Low load thus gives less than the formula says. Volumes of flows over many intervals stay
 visible.
 
-Overload: at `max_cells` the longest queues give up cells early (see queues.py); others wait on.
+Overload: see queues.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.ids import LinkId
-from phantomband.core.mixing.base import Batch
-from phantomband.core.mixing.queues import CIRCUIT_BYTES, Circuit, by_link, excess, longest
-from phantomband.core.mixing.shuffle import Draw, choose, interleave
+from phantomband.core.mixing.base import Batch, Circuit
+from phantomband.core.mixing.queues import QueuedMixing, by_link
+from phantomband.core.mixing.shuffle import choose, interleave
+
+Numbered = tuple[int, bytes]
+"""A cell with its number."""
 
 
-class PoolMixing:
+class PoolMixing(QueuedMixing[Numbered]):
     """Each `interval` seconds a share `fraction` of what is held above `minimum` leaves."""
-
-    passes = False
 
     def __init__(
         self, interval: float, minimum: int, fraction: float, max_wait: float, max_cells: int, random: RandomSource
     ) -> None:
         """Args: max_wait: seconds; minimum: cells, below `max_cells`; fraction: over 0, at most 1."""
+        super().__init__(max_cells, random)
         self._interval = interval
         self._minimum = minimum
         self._fraction = fraction
         self._max_wait = max_wait
-        self._max_cells = max_cells
-        self._draw = Draw(random)
-        self._queues: dict[Circuit, deque[tuple[int, bytes]]] = {}
         self._came: OrderedDict[int, tuple[float, Circuit]] = OrderedDict()
         """When each held cell came, and its circuit, by its number; the oldest first."""
         self._next = 0
         self._tick: int | None = None
         """The next tick that is wanted: its time is so many intervals."""
-        self._full: float | None = None
-        self.early = 0
-        """Cells that left early, at the bound."""
-
-    @property
-    def held(self) -> int:
-        return len(self._came)
 
     @property
     def deadline(self) -> float | None:
@@ -63,31 +55,28 @@ class PoolMixing:
         due = self._oldest + self._max_wait
         if self._tick is not None:
             due = min(due, self._tick * self._interval)
-        return due if self._full is None else min(due, self._full)
+        return due
 
     @property
     def _oldest(self) -> float:
         return next(iter(self._came.values()))[0]
 
     def add(self, link: LinkId, cells: list[bytes], now: float) -> None:
-        for number, cell in enumerate(cells, self._next):
-            circuit = (link, cell[:CIRCUIT_BYTES])
-            self._queues.setdefault(circuit, deque()).append((number, cell))
-            self._came[number] = (now, circuit)
-        self._next += len(cells)
-        if self._full is None and self.held >= self._max_cells:
-            self._full = now
+        for circuit, run in self._runs(link, cells):
+            numbered = list(enumerate(run, self._next))
+            self._next += len(run)
+            self._queues.setdefault(circuit, []).extend(numbered)
+            self._came.update((number, (now, circuit)) for number, _ in numbered)
+            self.held += len(run)
+            self._bound(circuit)
         self._set_tick(now)
 
     def release(self, now: float) -> Batch:
         if self.deadline is None or now < self.deadline:
             return []
         leaving = self._take(self._overdue(now))
-        if spare := excess(self.held, self._max_cells):
-            self.early += spare
-            _join(leaving, self._take(longest(self._queues, spare, self._draw)))
-        _join(leaving, self._take(self._chosen(now)))
-        self._full = None
+        for circuit, cells in self._take(self._chosen(now)).items():
+            leaving.setdefault(circuit, []).extend(cells)
         self._set_tick(now)
         return by_link(interleave(leaving, self._draw))
 
@@ -119,16 +108,19 @@ class PoolMixing:
         taken: dict[Circuit, list[bytes]] = {}
         for circuit, count in counts.items():
             queue = self._queues[circuit]
-            cells = taken[circuit] = []
-            for _ in range(count):
-                number, cell = queue.popleft()
+            leaving = queue[:count]
+            del queue[:count]
+            for number, _ in leaving:
                 del self._came[number]
-                cells.append(cell)
+            self.held -= count
+            taken[circuit] = [cell for _, cell in leaving]
             if not queue:
                 del self._queues[circuit]
         return taken
 
-
-def _join(first: dict[Circuit, list[bytes]], then: dict[Circuit, list[bytes]]) -> None:
-    for circuit, cells in then.items():
-        first.setdefault(circuit, []).extend(cells)
+    def _removed(self, queues: list[list[Numbered]]) -> None:
+        for queue in queues:
+            for number, _ in queue:
+                del self._came[number]
+        if self.held <= self._minimum:
+            self._tick = None

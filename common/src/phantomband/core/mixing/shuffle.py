@@ -44,8 +44,14 @@ class Draw:
 
     def uniform(self) -> float:
         """Uniform in [0, 1), a multiple of 2^-53."""
-        high, low = self.below(_RANGE), self.below(_RANGE)
-        return ((high << 8 * _WORD | low) >> (16 * _WORD - _UNIFORM_BITS)) * 2.0**-_UNIFORM_BITS
+        at, end = self._at, self._at + 2 * _WORD
+        if end <= len(self._pool):
+            value = int.from_bytes(self._pool[at:end], "big")
+            self._at = end
+        else:
+            high, low = self.below(_RANGE), self.below(_RANGE)
+            value = high << 8 * _WORD | low
+        return (value >> (16 * _WORD - _UNIFORM_BITS)) * 2.0**-_UNIFORM_BITS
 
     def exponential(self, mean: float) -> float:
         """Exponential with the given mean: -mean ln(1 - u) of a uniform u in [0, 1), so at most 36.8 means."""

@@ -8,15 +8,16 @@ load: on average (`count` - 1) / 2 cells' time. At low load that would be for ev
 of their own picks one out (n-1), and one who sends none and waits sees lone cells leave. Volumes of flows over
 several batches stay visible.
 
-Overload: batches leave at `count`, so no more than that and one delivery are ever held.
+Overload: batches leave at `count`. Where nobody takes them (a gateway that is held up), the bound of queues.py holds.
 """
 
 from __future__ import annotations
 
+from phantomband.core.cell import CIRCUIT_ID_BYTES
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.ids import LinkId
-from phantomband.core.mixing.base import Batch
-from phantomband.core.mixing.queues import CIRCUIT_BYTES, Circuit, by_link
+from phantomband.core.mixing.base import Batch, Circuit
+from phantomband.core.mixing.queues import by_link, excess, longest
 from phantomband.core.mixing.shuffle import Draw, interleave
 
 
@@ -25,12 +26,16 @@ class ThresholdMixing:
 
     passes = False
 
-    def __init__(self, count: int, max_wait: float, random: RandomSource) -> None:
+    def __init__(self, count: int, max_wait: float, random: RandomSource, max_cells: int = 65_536) -> None:
+        """Args: max_cells: more than `count`."""
         self._count = count
+        self._max_cells = max_cells
         self._max_wait = max_wait
         self._draw = Draw(random)
         self._held: list[tuple[float, Circuit, bytes]] = []
         self._due: float | None = None
+        self._dropped: dict[Circuit, None] = {}
+        self.dropped_cells = 0
         self.timeouts = 0
         """Times that `max_wait` sent fewer than `count` cells."""
 
@@ -43,10 +48,15 @@ class ThresholdMixing:
         return len(self._held)
 
     def add(self, link: LinkId, cells: list[bytes], now: float) -> None:
-        if self._due is None:
+        before = len(self._held) + len(cells)
+        arrived = [(now, (link, cell[:CIRCUIT_ID_BYTES]), cell) for cell in cells]
+        self._held += [held for held in arrived if held[1] not in self._dropped]
+        self.dropped_cells += before - len(self._held)
+        if len(self._held) > self._max_cells:
+            self._drop()
+        if self._held and self._due is None:
             self._due = now + self._max_wait
-        self._held += [(now, (link, cell[:CIRCUIT_BYTES]), cell) for cell in cells]
-        if len(self._held) >= self._count:
+        if self._due is not None and len(self._held) >= self._count:
             self._due = min(now, self._due)
 
     def release(self, now: float) -> Batch:
@@ -63,6 +73,29 @@ class ThresholdMixing:
             self.timeouts += 1
         self._due = self._held[0][0] + self._max_wait if self._held else None
         return by_link(out)
+
+    def take_dropped(self) -> list[Circuit]:
+        out, self._dropped = self._dropped, {}
+        return list(out)
+
+    def drop_link(self, link: LinkId) -> None:
+        self._keep([held for held in self._held if held[1][0] != link])
+
+    def _drop(self) -> None:
+        queues: dict[Circuit, list[bytes]] = {}
+        for _, circuit, cell in self._held:
+            queues.setdefault(circuit, []).append(cell)
+        self._dropped.update(dict.fromkeys(longest(queues, excess(self.held, self._max_cells), self._draw)))
+        before = self.held
+        self._keep([held for held in self._held if held[1] not in self._dropped])
+        self.dropped_cells += before - self.held
+
+    def _keep(self, held: list[tuple[float, Circuit, bytes]]) -> None:
+        self._held = held
+        if not held:
+            self._due = None
+        elif len(held) < self._count:
+            self._due = held[0][0] + self._max_wait
 
     def _shuffled(self, cells: list[tuple[float, Circuit, bytes]]) -> list[tuple[Circuit, bytes]]:
         queues: dict[Circuit, list[bytes]] = {}

@@ -2,7 +2,7 @@
 
     version 1 | network id 32 | identity 1,984 | link key 32 | onion key 32 | addresses 1+n (address.py)
     | exit policy 2+n | bandwidth 8 | family count 1 | family node ids 32 each | nickname 1+n | software 1+n
-    | mix strategy 1+n | published 8 | expires 8 | signature 3,373
+    | mix strategy 1+n | padding 1+n | published 8 | expires 8 | signature 3,373
 
 The signature (core/crypto/sign.py, context "descriptor") covers everything before it. The node id is not
 carried: it is the hash of the identity. The digest that votes name covers all but the signature, which is
@@ -45,6 +45,7 @@ MAX_FAMILY = 16
 MAX_NICKNAME_BYTES = 32
 MAX_SOFTWARE_BYTES = 64
 MAX_MIX_BYTES = 128
+MAX_PADDING_BYTES = 64
 
 MAX_LIFETIME_SECONDS = 7 * 86400
 """From published to expires."""
@@ -69,6 +70,8 @@ class Descriptor:
     mix: str
     published: int
     expires: int
+    padding: str = "off"
+    """How the node paces its links (`core.shaping.Shape.text`); any text is taken, a later release may know more."""
     node_id: NodeId = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +90,7 @@ class Descriptor:
         check_nickname(self.nickname)
         text_untrusted(self.software.encode(), "software version", MAX_SOFTWARE_BYTES)
         text_untrusted(self.mix.encode(), "mix strategy", MAX_MIX_BYTES)
+        text_untrusted(self.padding.encode(), "padding", MAX_PADDING_BYTES)
         cached_policy(self.exit_policy)
         if not 0 <= self.bandwidth <= U64_MAX:
             raise Malformed("bandwidth must fit 64 bits")
@@ -110,6 +114,7 @@ class Descriptor:
                 lv8(self.nickname.encode()),
                 lv8(self.software.encode()),
                 lv8(self.mix.encode()),
+                lv8(self.padding.encode()),
                 u64(self.published),
                 u64(self.expires),
             )
@@ -131,6 +136,7 @@ class Descriptor:
             nickname=text_untrusted(reader.lv8(), "nickname", MAX_NICKNAME_BYTES),
             software=text_untrusted(reader.lv8(), "software version", MAX_SOFTWARE_BYTES),
             mix=text_untrusted(reader.lv8(), "mix strategy", MAX_MIX_BYTES),
+            padding=text_untrusted(reader.lv8(), "padding", MAX_PADDING_BYTES),
             published=reader.u64(),
             expires=reader.u64(),
         )

@@ -35,12 +35,14 @@ class Chosen:
     weight: int
 
 
-def opinion(descriptor: Descriptor, genesis: Genesis) -> tuple[int, int]:
-    """Flags and weight that a directory votes for, knowing no more than the descriptor.
+def opinion(descriptor: Descriptor, genesis: Genesis, quality: float = 1.0) -> tuple[int, int]:
+    """Flags and weight that a directory votes for.
 
     Measurements, probation and reputation go in here, and nowhere else.
+
+    Args: quality: share of the loops through this node that came back, as this directory's node measured it.
     """
-    weight = declared_weight(descriptor)
+    weight = max(1, int(declared_weight(descriptor) * quality))
     flags = Flags.GUARD
     if cached_policy(descriptor.exit_policy).is_exit:
         flags |= Flags.EXIT
@@ -163,5 +165,6 @@ def _entry(one: Chosen, descriptor: Descriptor, family: bytes, previous: View | 
         exit_policy=descriptor.exit_policy,
         family=family,
         mix=descriptor.mix,
+        padding=descriptor.padding,
         nickname=descriptor.nickname,
     )

@@ -5,7 +5,7 @@
 
     entry = node id 32 | link key 32 | onion key 32 | has previous 1 | previous onion key 0 or 32
           | addresses 1+n (address.py) | flags 2 | weight 4 | exit policy 2+n | family 0 or 32 behind 1
-          | mix strategy 1+n | nickname 1+n                                                about 200 bytes
+          | mix strategy 1+n | padding 1+n | nickname 1+n                                  about 200 bytes
 
 Entries are sorted by node id. The view's digest is SHA3-256("phantomband-view-1" | 0x00 | view).
 """
@@ -30,6 +30,7 @@ from phantomband.core.netdir.codec import (
 from phantomband.core.netdir.descriptor import (
     MAX_MIX_BYTES,
     MAX_NICKNAME_BYTES,
+    MAX_PADDING_BYTES,
     check_nickname,
     read_policy_untrusted,
 )
@@ -81,6 +82,8 @@ class ViewEntry:
     family: bytes
     mix: str
     nickname: str
+    padding: str = "off"
+    """As in the descriptor."""
 
     def __post_init__(self) -> None:
         for key in (self.link_key, self.onion_key, self.previous_onion_key):
@@ -91,6 +94,7 @@ class ViewEntry:
         if not (0 <= self.flags < 2**16 and 0 <= self.weight <= MAX_WEIGHT):
             raise Malformed("flags or weight out of range")
         text_untrusted(self.mix.encode(), "mix strategy", MAX_MIX_BYTES)
+        text_untrusted(self.padding.encode(), "padding", MAX_PADDING_BYTES)
         check_nickname(self.nickname)
         cached_policy(self.exit_policy)
 
@@ -115,6 +119,7 @@ class ViewEntry:
                 lv16(self.exit_policy.encode()),
                 lv8(self.family),
                 lv8(self.mix.encode()),
+                lv8(self.padding.encode()),
                 lv8(self.nickname.encode()),
             )
         )
@@ -133,6 +138,7 @@ class ViewEntry:
             exit_policy=read_policy_untrusted(reader),
             family=reader.lv8(),
             mix=text_untrusted(reader.lv8(), "mix strategy", MAX_MIX_BYTES),
+            padding=text_untrusted(reader.lv8(), "padding", MAX_PADDING_BYTES),
             nickname=text_untrusted(reader.lv8(), "nickname", MAX_NICKNAME_BYTES),
         )
         reader.end()

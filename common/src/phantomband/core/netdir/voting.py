@@ -16,12 +16,13 @@ epoch tries again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from phantomband.core.crypto.labels import SIGN_VIEW
 from phantomband.core.crypto.sign import IdentityKey
 from phantomband.core.errors import Bug
+from phantomband.core.ids import NodeId
 from phantomband.core.netdir import tally
 from phantomband.core.netdir.ballot import (
     MAX_VOTE_ENTRIES,
@@ -84,12 +85,15 @@ class Voting:
         memory: Memory,
         current: CertifiedView | None,
         pool: DescriptorPool,
+        quality: Callable[[NodeId], float] = lambda node: 1.0,
     ) -> None:
+        """Args: quality: of a node, from 0 to 1, as measured here; what we vote for its weight is that share of it."""
         if genesis.directories[index].identity != key.public.raw:
             raise Bug("the voting key is not that of its place in the genesis set")
         self._genesis, self._clock = genesis, genesis.clock
         self._key, self._index, self._pool = key, index, pool
         self._memory = memory
+        self._quality = quality
         self._rounds: dict[int, Round] = {}
         self._views: dict[bytes, View] = {}
         self._newest = (NO_EPOCH, NO_DIGEST)
@@ -253,7 +257,7 @@ class Voting:
         entries: list[VoteEntry] = []
         for signed in self._pool.newest():
             if signed.descriptor.expires > self._clock.end(epoch):
-                flags, weight = tally.opinion(signed.descriptor, self._genesis)
+                flags, weight = tally.opinion(signed.descriptor, self._genesis, self._quality(signed.node_id))
                 published = signed.descriptor.published
                 entries.append(VoteEntry(signed.node_id, signed.digest, published, flags, weight))
         return tuple(entries[:MAX_VOTE_ENTRIES])

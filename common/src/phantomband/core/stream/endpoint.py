@@ -51,7 +51,11 @@ BURST = 16
 MAX_CLOSED = 1024
 """Closed streams whose late credits are still recognised; the oldest is forgotten first."""
 
+MAX_CONTROL = 4096
+"""Messages of a paced endpoint that wait for their slots; one more breaks the circuit."""
+
 LAST_STREAM = 0xFFFF
+_DROP = OWN + encode(Message.DROP, 0)
 
 SendMessages = Callable[[list[bytes]], list[bytes]]
 """Seals and queues messages, unpadded behind their marks (`onion.OWN`); gives the innermost sealed layer of each, whose
@@ -94,6 +98,8 @@ class Endpoint:
         self._credited = 0
         self._last_id = 0
         self._gone = False
+        self.paced = self._choked = False
+        self._control_waiting: deque[bytes] = deque()
 
     # ---- what the user of the endpoint calls -------------------------------------------------------------------
 
@@ -121,9 +127,26 @@ class Endpoint:
         raise Refused("all stream ids of this circuit are in use")
 
     def pump(self, now: float) -> int:
-        """Sends what the windows allow, streams in turn; returns the number of DATA cells sent."""
+        """Sends what the windows allow, streams in turn; returns the number of DATA cells sent.
+
+        Nothing is sent here while the endpoint is paced: see `slot`.
+        """
+        return 0 if self.paced else self.send_data(now, self._allowed)
+
+    @property
+    def _allowed(self) -> int:
+        """DATA cells that the congestion window has room for."""
+        return self.congestion.window - (self._sent.sent - self._credited)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits to be sent."""
+        return not self._active and not self._control_waiting
+
+    def send_data(self, now: float, limit: int) -> int:
+        """Sends up to `limit` DATA cells as far as windows allow, streams in turn; returns how many."""
         active = self._active
-        budget = total = self.congestion.window - (self._sent.sent - self._credited)
+        budget = total = min(limit, self._allowed)
         while active:
             stream = active[0]
             if budget <= 0 and stream.waiting:
@@ -166,6 +189,38 @@ class Endpoint:
                 stream.handler.ended(EndReason.CIRCUIT_GONE)
         self._active.clear()
 
+    # ---- pacing ------------------------------------------------------------------------------------------------
+
+    def pace(self, paced: bool) -> None:
+        """Whether everything leaves in slots from now on, or as it comes (PROTOCOL.md section 4, PACE)."""
+        self.paced = paced
+        if not paced:
+            waiting, self._control_waiting = self._control_waiting, deque()
+            if waiting:
+                self._send_all(list(waiting))
+            self.wake()
+
+    def slot(self, now: float, cells: int) -> None:
+        """Sends exactly `cells` cells: messages that wait, then data as windows allow, then DROPs.
+
+        Raises:
+            Malformed: more answers were asked for than the pace lets through; kill the circuit.
+        """
+        if self._choked:
+            raise Malformed("the other end asks for more answers than its pace lets through")
+        left = cells - self._send_waiting(cells)
+        left -= self.send_data(now, left)
+        left -= self._send_waiting(left)  # the FIN behind the last data
+        if left > 0:
+            self._send_all([_DROP] * left)
+
+    def _send_waiting(self, limit: int) -> int:
+        waiting = self._control_waiting
+        messages = [waiting.popleft() for _ in range(min(limit, len(waiting)))]
+        if messages:
+            self._send_all(messages)
+        return len(messages)
+
     # ---- sending -----------------------------------------------------------------------------------------------
 
     def activate(self, stream: Stream) -> None:
@@ -176,7 +231,12 @@ class Endpoint:
 
     def send_control(self, message: bytes) -> None:
         """One message that is not DATA."""
-        self._send_all([OWN + message])
+        if not self.paced:
+            self._send_all([OWN + message])
+        elif len(self._control_waiting) < MAX_CONTROL:
+            self._control_waiting.append(OWN + message)
+        else:
+            self._choked = True
 
     def _emit(self, stream: Stream, limit: int, now: float) -> int:
         """Up to `limit` DATA cells of one stream."""

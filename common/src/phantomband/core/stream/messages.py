@@ -35,6 +35,10 @@ class Message(IntEnum):
     EXTEND = 9
     EXTENDED = 10
     DROP = 11
+    PACE = 12
+    PACED = 13
+    LOOP = 14
+    LOOPED = 15
 
 
 class EndReason(IntEnum):
@@ -109,7 +113,7 @@ def decode_untrusted(message: bytes) -> tuple[int, int, bytes]:
     size = int.from_bytes(message[3:5], "big")
     if size > len(message) - HEADER_BYTES:
         raise Malformed("a message's length runs over its cell")
-    if not Message.BEGIN <= command <= Message.DROP:
+    if not Message.BEGIN <= command <= Message.LOOPED:
         raise Malformed(f"unknown message command {command}")
     return command, int.from_bytes(message[1:3], "big"), message[HEADER_BYTES : HEADER_BYTES + size]
 
@@ -201,6 +205,23 @@ def decode_answers_untrusted(data: bytes) -> list[Answer]:
         out.append(Answer(kind, value, ttl))
     reader.end()
     return out
+
+
+def encode_pace(rate: int) -> bytes:
+    """Data of PACE and PACED: cells a second, 2 bytes; 0: as they come."""
+    return u16(rate)
+
+
+def decode_pace_untrusted(data: bytes) -> int:
+    """The rate of a PACE or PACED message, in cells a second.
+
+    Raises:
+        Malformed: wrong length.
+    """
+    reader = Reader(data)
+    rate = reader.u16()
+    reader.end()
+    return rate
 
 
 def decode_reason_untrusted(data: bytes) -> EndReason:
