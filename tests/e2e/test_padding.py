@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from math import comb
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from e2e_socks import connect, receive
 from e2e_tap import Notes, Tapped, connections_of, tap
 from ks import two_samples
 from phantomband.core.link import sealed_bytes
+from sklearn.ensemble import RandomForestClassifier
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -84,10 +86,10 @@ def rig(directory: Path, web: WebServer, padding: str, **settings: object) -> It
 Window = tuple[float, float]
 
 
-def during(work: Callable[[], None] | None) -> Window:
-    """From when to when `work` was done again and again, or nothing; at least `PHASE_SECONDS`."""
+def during(work: Callable[[], None] | None, seconds: float = PHASE_SECONDS) -> Window:
+    """From when to when `work` was done again and again, or nothing; at least so long."""
     begin = time.monotonic()
-    while (left := begin + PHASE_SECONDS - time.monotonic()) > 0:
+    while (left := begin + seconds - time.monotonic()) > 0:
         if work is None:
             time.sleep(left)
         else:
@@ -175,6 +177,74 @@ def test_a_link_that_is_not_padded_tells_idle_from_busy(tmp_path: Path, web: Web
         assert 5 * len(seen[0]) < min(map(len, seen[1:]))
         assert len({size for _, size in seen[2]}) > 1
         assert two_samples(gaps(seen[1]), gaps(seen[2])) < ALPHA / 1000
+
+
+ROUNDS, TURN_SECONDS, WINDOW_SECONDS = 6, 3.0, 0.5
+"""An idle and a busy turn a round; a classifier learns from the first half of them and judges windows of the others."""
+
+
+def turns(captured: Rig) -> list[tuple[Window, Window]]:
+    """Idle and busy, one after the other, so that neither is the machine's hour."""
+    out = []
+    for _ in range(ROUNDS):
+        idle = during(None, TURN_SECONDS)
+        out.append((idle, during(captured.fetch, TURN_SECONDS)))
+        captured.settle()
+    return out
+
+
+def features(records: list[tuple[float, int]], window: Window) -> list[list[float]]:
+    """Of each half second: what was read, and the distances in between."""
+    out = []
+    begin = window[0]
+    while begin + WINDOW_SECONDS <= min(window[1], window[0] + TURN_SECONDS):
+        part = within(records, (begin, begin + WINDOW_SECONDS))
+        between = [b[0] - a[0] for a, b in pairwise(part)] or [WINDOW_SECONDS]
+        sizes = [float(size) for _, size in part] or [0.0]
+        out.append([len(part), sum(sizes), max(sizes), max(between), min(between), *quantiles(between)])
+        begin += WINDOW_SECONDS
+    return out
+
+
+def quantiles(values: list[float]) -> list[float]:
+    ordered = sorted(values)
+    return [ordered[int(part * (len(ordered) - 1))] for part in (0.25, 0.5, 0.75)]
+
+
+def told_apart(records: list[tuple[float, int]], rounds: list[tuple[Window, Window]]) -> tuple[float, float]:
+    """(share of windows that a random forest calls rightly idle or busy, chance of so many by guessing)."""
+    table, labels, half = [], [], []
+    for number, pair in enumerate(rounds):
+        for label, window in enumerate(pair):
+            rows = features(records, window)
+            table += rows
+            labels += [label] * len(rows)
+            half += [number % 2] * len(rows)
+    learn = [i for i, h in enumerate(half) if not h]
+    judge = [i for i, h in enumerate(half) if h]
+    forest = RandomForestClassifier(200, random_state=1).fit([table[i] for i in learn], [labels[i] for i in learn])
+    right = int(sum(forest.predict([table[i] for i in judge]) == [labels[i] for i in judge]))
+    n = len(judge)
+    return right / n, sum(comb(n, k) for k in range(right, n + 1)) / 2**n
+
+
+def test_a_classifier_is_at_chance_on_a_constant_link(tmp_path: Path, web: WebServer) -> None:
+    with rig(tmp_path, web, "constant", padding_rate=RATE, padding_schedule="poisson") as captured:
+        for _ in range(CAPTURES):
+            rounds = turns(captured)
+            share, chance = told_apart(captured.client_link().records(0, SLOT_BYTES, LISTENER), rounds)
+            print(f"{share:.0%} of windows right, p = {chance:.2g}")
+            if chance >= ALPHA:
+                return
+    pytest.fail(f"in {CAPTURES} captures a classifier told idle from busy")
+
+
+def test_the_same_classifier_reads_a_link_that_is_not_padded(tmp_path: Path, web: WebServer) -> None:
+    with rig(tmp_path, web, "off") as captured:
+        rounds = turns(captured)
+        share, chance = told_apart(captured.client_link().pieces[0], rounds)
+        assert share > 0.9
+        assert chance < ALPHA / 1000
 
 
 def test_an_adaptive_network_climbs_for_a_download(tmp_path: Path, web: WebServer) -> None:

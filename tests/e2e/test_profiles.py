@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -88,6 +89,21 @@ def test_a_path_weaker_than_the_profile_is_refused_and_nothing_else_is_taken(
     assert f"profile {profile}" in plain.client()["trouble"]
     assert not [c for c in plain.circuits() if c["profile"] == profile]
     assert fetched(fetch(plain, web, 1000, "wants")) == content(1000)
+
+
+def test_a_socks_port_of_its_own_for_a_profile(web: WebServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with start("--nodes", "4", "--profile", "balanced", changes={"client": {"": {"fast_port": port}}}) as net:
+        done = subprocess.run(
+            [need("curl", "curl"), "-sS", "--max-time", "60", "--socks5-hostname", f"127.0.0.1:{port}",
+             f"http://localhost:{web.port}/bytes/1000"],
+            capture_output=True, timeout=90,
+        )  # fmt: skip
+        assert done.stdout == content(1000), done.stderr
+        assert {c["profile"] for c in net.circuits()} == {"balanced", "fast"}
+        used = [c for c in net.circuits() if c["state"] == "open"]
+        assert [c["profile"] for c in used] == ["fast"]
 
 
 def test_without_cover_nothing_goes_over_circuits_when_idle(web: WebServer) -> None:

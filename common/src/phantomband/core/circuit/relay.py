@@ -10,7 +10,6 @@ Anything unexpected destroys the circuit that it came on, in both directions (PR
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from phantomband.core.cell import (
     BODY_BYTES,
@@ -24,8 +23,8 @@ from phantomband.core.circuit.client import CircuitWatcher, ClientCircuit
 from phantomband.core.circuit.loops import LOOP_BYTES
 from phantomband.core.circuit.messages import decode_create_untrusted, decode_extend_untrusted, encode_create
 from phantomband.core.circuit.outbox import ZERO_BODY, Outbox
-from phantomband.core.circuit.paced import PacedCircuits
 from phantomband.core.circuit.relay_circuit import RelayCircuit, RelayLink
+from phantomband.core.circuit.relay_pacing import RelayPacing
 from phantomband.core.circuit.relay_types import (
     HandshakeJob,
     NoExit,
@@ -40,7 +39,7 @@ from phantomband.core.ids import CircuitId, HopNumber, LinkId, NodeId
 from phantomband.core.onion import MAX_HOPS, OWN, message_room
 from phantomband.core.stream.congestion import CongestionParameters
 from phantomband.core.stream.endpoint import Endpoint
-from phantomband.core.stream.messages import Message, decode_pace_untrusted, encode, encode_pace
+from phantomband.core.stream.messages import Message, decode_pace_untrusted, encode
 from phantomband.core.stream.stream import StreamAcceptor
 
 KEEPALIVE_SECONDS = 10.0
@@ -76,7 +75,7 @@ class RelayMachine:
         self._now = 0.0
         self._waiting: dict[NodeId, list[tuple[RelayCircuit, bytes]]] = {}
         self._touched: dict[RelayCircuit, None] = {}
-        self._paced: PacedCircuits[RelayCircuit] = PacedCircuits(self.limits.paced_cells)
+        self._pacing = RelayPacing(self.limits, effects, self.counters, self._destroy)
 
     # ---- links -------------------------------------------------------------------------------------------------
 
@@ -131,19 +130,14 @@ class RelayMachine:
         link = self._links.get(link_id)
         if link is None:
             raise Refused("the link is gone")
-        circuit = ClientCircuit(link.out, link.free_id(), path, network_id, random, watcher, self._congestion)
-        link.own[circuit.id] = circuit
-        link.circuits[circuit.id] = partial(circuit.cells, Command.RELAY)
-        circuit.start()
-        return circuit
+        return link.start_own(path, network_id, random, watcher, self._congestion)
 
     def end_own(self, link_id: LinkId, circuit: ClientCircuit) -> None:
         """Ends such a circuit, or forgets it when it has ended."""
         circuit.destroy()
         link = self._links.get(link_id)
         if link is not None:
-            link.own.pop(circuit.id, None)
-            link.circuits.pop(circuit.id, None)
+            link.forget_own(circuit)
 
     def has_link(self, link: LinkId) -> bool:
         return link in self._links
@@ -248,7 +242,7 @@ class RelayMachine:
             for owner in list(link.owners.values()):
                 if owner is None or owner.previous_link is not link or owner.endpoint is None:
                     continue
-                if owner.endpoint.streams and owner not in self._paced:
+                if owner.endpoint.streams and owner not in self._pacing:
                     owner.send([OWN + encode(Message.DROP, 0)])
                     self._touch(owner)
 
@@ -321,45 +315,16 @@ class RelayMachine:
 
     def _extra(self, circuit: RelayCircuit, command: int, data: bytes) -> None:
         match command:
-            case Message.LOOP if len(data) == LOOP_BYTES:
-                self._say(circuit, encode(Message.LOOPED, 0, data))
+            case Message.LOOP if len(data) == LOOP_BYTES and circuit.endpoint is not None:
+                circuit.endpoint.send_control(encode(Message.LOOPED, 0, data))
             case Message.PACE:
-                self._pace(circuit, decode_pace_untrusted(data))
+                self._pacing.asked(circuit, decode_pace_untrusted(data), self._now)
             case _:
                 self._extend_asked(circuit, command, data)
 
-    @staticmethod
-    def _say(circuit: RelayCircuit, message: bytes) -> None:
-        if circuit.endpoint is not None:
-            circuit.endpoint.send_control(message)
-
-    def _pace(self, circuit: RelayCircuit, rate: int) -> None:
-        """The client asks for a fixed rate of cells towards it."""
-        paced = self._paced.set(circuit, min(rate, self.limits.pace), self._now)
-        self._say(circuit, encode(Message.PACED, 0, encode_pace(min(rate, self.limits.pace) if paced else 0)))
-        if circuit.endpoint is not None:
-            circuit.endpoint.pace(paced)
-        self._ask_slots()
-
-    def _ask_slots(self) -> None:
-        deadline = self._paced.deadline
-        if deadline is not None:
-            self._effects.slots_at(deadline)
-
     def slots(self, now: float) -> None:
         """Lets every paced circuit send whose slot has come; call when `RelayEffects.slots_at` said."""
-        for circuit, cells in self._paced.due(now):
-            if circuit.endpoint is None:
-                continue
-            try:
-                circuit.endpoint.slot(now, cells)
-            except Malformed:
-                self.counters.malformed += 1
-                self._destroy(circuit)
-            except Exception:  # noqa: BLE001 - as in flush
-                self.counters.bugs += 1
-                self._destroy(circuit)
-        self._ask_slots()
+        self._pacing.slots(now)
 
     def _extend_asked(self, circuit: RelayCircuit, command: int, data: bytes) -> None:
         if command != Message.EXTEND or circuit.next_link is not None or circuit.extending is not None:
@@ -436,7 +401,7 @@ class RelayMachine:
         if not circuit.alive:
             return
         circuit.alive = False
-        self._paced.remove(circuit)
+        self._pacing.remove(circuit)
         self._circuits -= 1
         self.counters.circuits_destroyed += 1
         ends = [(circuit.previous_link, circuit.previous_id)]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
 from phantomband.core.cell import CELL_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
-from phantomband.core.circuit.client import ClientCircuit
+from phantomband.core.circuit.client import CircuitWatcher, ClientCircuit
 from phantomband.core.circuit.outbox import PADDING, OutLink, padded
+from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Malformed
-from phantomband.core.handshake.ntor import CircuitKeys
+from phantomband.core.handshake.ntor import CircuitKeys, RelayKeys
 from phantomband.core.ids import CircuitId, LinkId, NodeId
 from phantomband.core.onion import (
     MARK_OWN,
@@ -22,6 +24,7 @@ from phantomband.core.onion import (
     Layer,
     sealed_bytes,
 )
+from phantomband.core.stream.congestion import CongestionParameters
 from phantomband.core.stream.endpoint import Endpoint
 from phantomband.core.wire import u32
 
@@ -54,6 +57,26 @@ class RelayLink:
         if self.next_id >= 0x8000_0000:
             raise Malformed("the circuit ids of a link are used up")
         return CircuitId(u32(self.next_id | (0 if self.dialed else 0x8000_0000)))
+
+    def start_own(
+        self,
+        path: Sequence[RelayKeys],
+        network_id: bytes,
+        random: RandomSource,
+        watcher: CircuitWatcher,
+        congestion: CongestionParameters,
+    ) -> ClientCircuit:
+        """A circuit of which this relay is the client."""
+        circuit = ClientCircuit(self.out, self.free_id(), path, network_id, random, watcher, congestion)
+        self.own[circuit.id] = circuit
+        self.circuits[circuit.id] = partial(circuit.cells, Command.RELAY)
+        circuit.start()
+        return circuit
+
+    def forget_own(self, circuit: ClientCircuit) -> None:
+        """It has ended."""
+        self.own.pop(circuit.id, None)
+        self.circuits.pop(circuit.id, None)
 
     def lose_own(self) -> None:
         """The circuits of which this relay is the client are gone with the link."""
