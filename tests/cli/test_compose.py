@@ -120,7 +120,18 @@ def test_elsewhere_than_in_the_project_nothing_is_built(tmp_path: Path) -> None:
     assert services["n1-gateway"]["networks"]["links"]["ipv4_address"] == "10.99.1.11"
 
 
-@pytest.mark.parametrize("bad", [{"nodes": 2}, {"mix": "x"}, {"lane": "x"}, {"exits": 7}, {"transport": "x"}])
+def test_a_profile_comes_with_relays_that_suit_it() -> None:
+    text = compose.render(nodes=4, profile="strong")
+    services = _services(text)
+    assert services["client"]["environment"]["PHANTOMBAND_PROFILE"] == "strong"
+    settings = services["n1-gateway"]["environment"]
+    assert (settings["PHANTOMBAND_GATEWAY__PADDING"], settings["PHANTOMBAND_MIXER__STRATEGY"]) == ("adaptive", "timed")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"padding": "x"}, {"profile": "x"}, {"nodes": 2}, {"mix": "x"}, {"lane": "x"}, {"exits": 7}, {"transport": "x"}],
+)
 def test_options_that_cannot_be(tmp_path: Path, bad: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="--"):
         compose.generate(tmp_path, **bad)

@@ -54,6 +54,8 @@ def generate(
     exits: int = 0,
     transport: str = "tls",
     subnet: str = DEFAULT_SUBNET,
+    padding: str = "off",
+    profile: str = "fast",
 ) -> Path:
     """Writes compose.yaml into the directory `out`, made if absent. Returns: the file.
 
@@ -66,7 +68,9 @@ def generate(
     Raises:
         UserError: the options cannot work together, or the file cannot be written.
     """
-    options = Options(nodes=nodes, mix=mix, lane=lane, exits=exits, transport=transport)
+    options = Options(
+        nodes=nodes, mix=mix, lane=lane, exits=exits, transport=transport, padding=padding, profile=profile
+    )
     text = _render(options, subnet, build=(out / DOCKERFILE).is_file())
     file = out / FILE_NAME
     try:
@@ -84,9 +88,14 @@ def render(
     exits: int = 0,
     transport: str = "tls",
     subnet: str = DEFAULT_SUBNET,
+    padding: str = "off",
+    profile: str = "fast",
 ) -> str:
     """The text that `generate` writes into the project's own directory."""
-    return _render(Options(nodes=nodes, mix=mix, lane=lane, exits=exits, transport=transport), subnet, build=True)
+    options = Options(
+        nodes=nodes, mix=mix, lane=lane, exits=exits, transport=transport, padding=padding, profile=profile
+    )
+    return _render(options, subnet, build=True)
 
 
 def _render(options: Options, subnet: str, build: bool) -> str:
@@ -110,6 +119,7 @@ def _head(options: Options) -> str:
     command = (
         f"phantomband testnet compose --nodes {options.nodes} --mix {options.mix} --lane {options.lane}"
         f" --exits {options.exits} --transport {options.transport}"
+        f" --padding {options.padding} --profile {options.profile}"
     )
     return f"""\
 # Written by: {command}
@@ -168,6 +178,7 @@ def _settings(options: Options) -> str:
 x-settings: &settings
   PHANTOMBAND_LANE: {options.lane}
   PHANTOMBAND_MIXER__STRATEGY: {_quoted(options.mix)}
+  PHANTOMBAND_GATEWAY__PADDING: {_quoted(options.padding)}
 
 x-exit: &exit
   PHANTOMBAND_RELAY__EXIT_POLICY: '["accept *:*"]'
@@ -263,6 +274,7 @@ def _client(options: Options, subnet: str) -> str:
       PHANTOMBAND_HTTP_HOST: {address}
       PHANTOMBAND_HTTP_PORT: "9151"
       PHANTOMBAND_TRANSPORT: {options.transport}
+      PHANTOMBAND_PROFILE: {options.profile}
     volumes: ["genesis:/genesis:ro", "client:/data/client"]
 
 """

@@ -108,15 +108,17 @@ def network_compose(
     exits: Exits = 0,
     transport: TransportName = "tls",
     subnet: Subnet = "10.86",
+    padding: Padding = "off",
+    profile: ProfileChoice = "fast",
     out: Out = None,
 ) -> None:
     """Write compose.yaml: the same network as containers."""
     from phantomband_cli.compose import generate, render
 
     if out is None:
-        sys.stdout.write(render(nodes, mix, lane, exits, transport, subnet))
+        sys.stdout.write(render(nodes, mix, lane, exits, transport, subnet, padding, profile))
     else:
-        print(f"wrote {generate(out, nodes, mix, lane, exits, transport, subnet)}")
+        print(f"wrote {generate(out, nodes, mix, lane, exits, transport, subnet, padding, profile)}")
 
 
 @app.command("client")
