@@ -92,7 +92,7 @@ class Rig:
         if list(self.world.relays.values())[-1].node_id in exclude:
             raise Refused("the only exit is excluded")
         return tuple(
-            SimpleNamespace(node_id=r.node_id, onion_key=r.key.public, policy=self.policy, mix=self.mix)
+            SimpleNamespace(node_id=r.node_id, onion_key=r.key.public, policy=self.policy, mix=self.mix, padding="off")
             for r in self.world.relays.values()
         )
 

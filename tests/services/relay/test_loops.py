@@ -28,7 +28,8 @@ class Rig:
         self.total = Measures()
         self.reports = 0
         entries = [
-            SimpleNamespace(node_id=r.node_id, onion_key=r.key.public, mix="none") for r in self.world.relays.values()
+            SimpleNamespace(node_id=r.node_id, onion_key=r.key.public, mix="none", padding="off")
+            for r in self.world.relays.values()
         ]
         found = {e.node_id: e for e in entries}
         self.view: Any = SimpleNamespace(entries=entries, find=found.get)

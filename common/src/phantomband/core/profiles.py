@@ -7,6 +7,7 @@ relays of its paths must at least do. docs/explanation/profiles.md says what eac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from phantomband.core.cell import CELL_BYTES
@@ -54,19 +55,27 @@ class Profile:
 
     def suits(self, relay: ViewEntry) -> bool:
         """Whether a relay says that it does at least what this profile asks for. Nothing proves what it says."""
-        try:
-            mixing, padding = parse_untrusted(relay.mix), Shape.parse_untrusted(relay.padding)
-        except Malformed:
-            return self.min_delay == 0 and self.min_padding is Mode.OFF
-        return mixing.mean_delay >= self.min_delay and padding.mode >= self.min_padding
+        mean, padding = _offers(relay.mix, relay.padding)
+        return mean >= self.min_delay and padding >= self.min_padding
+
+
+@lru_cache(maxsize=4096)
+def _offers(mix: str, padding: str) -> tuple[float, Mode]:
+    """Mean delay in seconds and padding that a relay's texts say; nothing where one cannot be read."""
+    try:
+        mean = parse_untrusted(mix).mean_delay
+    except Malformed:
+        mean = 0.0
+    try:
+        mode = Shape.parse_untrusted(padding).mode
+    except Malformed:
+        mode = Mode.OFF
+    return mean, mode
 
 
 def mean_delay(relay: ViewEntry) -> float:
     """Seconds that a cell waits on average at this relay, as it says; 0 when it says nothing that can be read."""
-    try:
-        return parse_untrusted(relay.mix).mean_delay
-    except Malformed:
-        return 0.0
+    return _offers(relay.mix, relay.padding)[0]
 
 
 FAST = Profile(
