@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from phantomband.core.cell import CELL_BYTES
+from phantomband.core.cell import split as without_padding
 from phantomband.core.circuit.client import ClientCircuit
 from phantomband.core.circuit.outbox import Outbox
 from phantomband.core.circuit.relay import RelayMachine
@@ -83,7 +84,8 @@ class Node:
         self.machine.link_up(link, dialed)
 
     def arrived(self, link: LinkId, cells: bytes) -> None:
-        """Whole cells came in on a link."""
+        """Whole cells came in on a link; PAD cells end here."""
+        cells = bytes(without_padding(cells)[0])
         self.machine.cells(link, cells, 0, len(cells) // CELL_BYTES, self._events.now)
         self._flush()
 
@@ -149,6 +151,7 @@ class Client:
         """Whole cells came in from the guard."""
         if self.circuit is None:
             return
+        cells = bytes(without_padding(cells)[0])
         for at in range(0, len(cells), CELL_BYTES):
             self.circuit.cells(cells[at + 4], cells, at, 1, self._events.now)
         self._flush()
