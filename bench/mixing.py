@@ -328,7 +328,7 @@ async def measure(name: str, length: Length) -> dict[str, float]:
 
     figures: dict[str, float] = {"bare_cells_per_cpu_s": round(bare(name, length.seconds / 2))}
     figures |= await speed(section(**SPEED.get(name, {}), slot_dummies=DUMMIES), length.seconds)
-    figures |= await own_delay(section(), length.seconds)
+    figures |= await own_delay(section(slot_dummies=0), length.seconds)
     figures |= await overload(section(**SLOW, max_cells=length.max_cells, slot_dummies=DUMMIES))
     return figures
 

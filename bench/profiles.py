@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,8 +32,14 @@ NODES = 6
 MEAN_DELAY = 0.05
 """Seconds of the `poisson` strategy: the configuration's default."""
 
-USERS = 5
-"""Who ask for pages at the same time, each for one after the other."""
+USERS = 30
+"""Who ask for pages at the same time, each for one after the other, with a pause in between.
+
+`poisson` keeps the order of a circuit, so a request must not wait behind the end of the one before.
+"""
+
+PAUSE = 1.0
+"""Seconds."""
 
 MIXERS_PASSED = 10
 """To the first byte of a page: BEGIN and the request pass two mixers each, their answers three each."""
@@ -107,12 +114,21 @@ def measure(case: str, base: str, requests: int, share: float) -> dict[str, floa
     with tempfile.TemporaryDirectory(prefix="pb-bench-") as root, network(CASES[case], Path(root, "net")) as socks:
         users = [f"pages{i}" for i in range(1 if case == "strong" else USERS)]  # strong has two circuits
         with ThreadPoolExecutor(USERS) as pool:
-            list(pool.map(lambda user: first_bytes(socks, f"{base}/1000", 2, user), users))
-            asked = pool.map(lambda user: first_bytes(socks, f"{base}/1000", requests // len(users), user), users)
+            list(pool.map(lambda user: pages(socks, base, 2, user), users))
+            asked = pool.map(lambda user: pages(socks, base, requests // USERS, user), users)
             times = [one for each in asked for one in each]
         size, seconds, _ = finish(curl(socks, f"{base}/{int(FILE_BYTES[case] * share)}", users[0]))
     return {"mb_per_s": size / seconds / 1e6, "first_byte_p50_ms": percentile(times, 0.5),
             "first_byte_p99_ms": percentile(times, 0.99)}  # fmt: skip
+
+
+def pages(socks: int, base: str, count: int, user: str) -> list[float]:
+    """Milliseconds to the first byte of each page."""
+    times = []
+    for _ in range(count):
+        times += first_bytes(socks, f"{base}/1000", 1, user)
+        time.sleep(PAUSE)
+    return times
 
 
 def overhead(measured: dict[str, float]) -> dict[str, float]:
@@ -131,7 +147,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     with server() as base:
         for case in CASES:
-            results[case] = measure(case, base, 40 if quick else 200, 0.25 if quick else 1.0)
+            results[case] = measure(case, base, 60 if quick else 900, 0.25 if quick else 1.0)
             print(f"{case:<9}", *(f"{k} {v:9.2f}" for k, v in results[case].items()), flush=True)
     results["poisson"] |= overhead(results["poisson"])
     print("poisson: beyond the chosen delays", *(f"{k} {v:.2f}" for k, v in overhead(results["poisson"]).items()))
