@@ -10,7 +10,7 @@ export UV_SYSTEM_CERTS ?= 1
 LOCK_INPUTS := pyproject.toml tools/lock.in
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench bench-tor bench-mixing bench-profiles bench-anonymity sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
+.PHONY: help setup demo test test-slow check format bench bench-tor bench-mixing bench-profiles bench-anonymity bench-work sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,8 +50,14 @@ bench-mixing: setup ## the mixer: cells a second, delay of its own, overload; QU
 bench-profiles: setup ## profiles on a real network: speed, first bytes, own delay; QUICK=1 ends in about a minute
 	@$(BIN)/python bench/profiles.py $(if $(QUICK),--quick) $(ARGS)
 
+bench-directory: setup ## the directories' table: churn, liars, Sybils, each defence off in turn; QUICK=1 ends in about a minute
+	@$(BIN)/python bench/directory.py $(if $(QUICK),--quick) $(ARGS)
+
 bench-anonymity: setup ## who can link whom: every figure of docs/explanation/anonymity.md; QUICK=1 ends in about a minute
 	@$(BIN)/python bench/anonymity/run.py $(if $(QUICK),--quick) $(ARGS)
+
+bench-work: setup ## what a place in a view costs: stamps, checks, floods, shares; QUICK=1 ends in about a minute
+	@$(BIN)/python bench/work.py $(if $(QUICK),--quick) $(ARGS)
 
 sim: setup ## simulate flows and who can link them; ARGS="--mix timed --interval 1 --seeds 20"
 	@$(BIN)/phantomband sim $(ARGS)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from phantomband.core.errors import Bug, Malformed
 from phantomband.core.netdir import ballot, tally
+from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.certified import CertifiedView, verify_untrusted
 from phantomband.core.netdir.descriptor import SignedDescriptor, sign_descriptor
 from phantomband.core.netdir.pool import DescriptorPool
@@ -323,3 +324,28 @@ def test_never_two_views_of_one_epoch_and_no_honest_one_accused(world: Any, seed
     council.alive, council.deaf_to = {0, 1, 2, 3}, set()
     council.run_epoch(17)
     assert set(council.views(17)) == {0, 1, 2, 3}
+
+
+def test_networks_that_are_no_test_networks_have_caps_and_old_nodes_keep_their_places(world: Any) -> None:
+    for test_network in (True, False):
+        genesis = world.genesis(4, test_network=test_network)
+        one_net = (NodeAddress("tcp", "192.0.2.1", 9000),)
+        signed = [sign_descriptor(world.descriptor(genesis, i, addresses=one_net), world.key(i)) for i in range(4, 9)]
+        descriptors = {one.digest: one.descriptor for one in signed}
+        chosen = [tally.Chosen(one.node_id, one.digest, 1, 1) for one in sorted(signed, key=lambda one: one.node_id)]
+        view = tally.build_view(1, chosen, descriptors, None, bytes(32), genesis)
+        assert len(view.entries) == (5 if test_network else 2), "two nodes of one address"
+        for salt in range(8):
+            later = tally.build_view(2, chosen, descriptors, view, bytes((salt,)) * 32, genesis)
+            assert [one.node_id for one in later.entries] == [one.node_id for one in view.entries]
+
+
+def test_directories_of_the_genesis_set_have_their_places_before_all_others(world: Any) -> None:
+    genesis = world.genesis(2, test_network=False)
+    one_net = (NodeAddress("tcp", "192.0.2.1", 9000),)
+    signed = [sign_descriptor(world.descriptor(genesis, i, addresses=one_net), world.key(i)) for i in range(6)]
+    chosen = [tally.Chosen(one.node_id, one.digest, 1, 1) for one in sorted(signed, key=lambda one: one.node_id)]
+    for salt in range(8):
+        salted = bytes((salt,)) * 32
+        view = tally.build_view(1, chosen, {one.digest: one.descriptor for one in signed}, None, salted, genesis)
+        assert {one.node_id for one in view.entries} == {one.node_id for one in genesis.directories}

@@ -6,13 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from phantomband.core.errors import Malformed, Refused
+from phantomband.core.netdir.admission import Admission
 from phantomband.core.netdir.certified import CertifiedView
-from phantomband.core.netdir.descriptor import (
-    SignedDescriptor,
-    decode_untrusted,
-    decode_unverified,
-    descriptor_digest,
-)
+from phantomband.core.netdir.descriptor import SignedDescriptor, descriptor_digest
 from phantomband.core.netdir.epoch import NO_EPOCH
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.pool import DescriptorPool
@@ -49,6 +45,7 @@ class Answers:
     """Serves requests from what the service holds.
 
     Args:
+        admission: what it asks of descriptors.
         voting: None when this directory does not vote.
         take_ballot: hands a ballot to the voting machine; raises Malformed.
         take_descriptor: hands a verified descriptor to the pool; raises Malformed or Refused.
@@ -58,11 +55,12 @@ class Answers:
         self,
         genesis: Genesis,
         pool: DescriptorPool,
+        admission: Admission,
         voting: Voting | None,
         take_ballot: Callable[[BallotKind, bytes], None],
         take_descriptor: Callable[[SignedDescriptor], None],
     ) -> None:
-        self._genesis, self._pool, self._voting = genesis, pool, voting
+        self._pool, self._admission, self._voting = pool, admission, voting
         self._take_ballot, self._take_descriptor = take_ballot, take_descriptor
         self._limits = Limits(frozenset(directory.link_key for directory in genesis.directories))
 
@@ -95,14 +93,12 @@ class Answers:
                 return Votes(fitting(self._voting.votes(epoch, digests)))
 
     def _publish(self, raw: bytes, now: float) -> Reply:
-        """Form, network, repetition, times, room, and only then the signature (PROTOCOL.md section 7, point
-        6)."""
-        descriptor = decode_unverified(raw)
-        if descriptor.network_id != self._genesis.network_id:
-            raise Malformed("the descriptor belongs to another network")
+        """Up the ladder of admission; repetition and room are looked at before the signature. The sender's rate is
+        bounded by its link key."""
+        descriptor = self._admission.check_unverified(b"", raw, None, now)
         if descriptor_digest(raw) not in self._pool:
             self._pool.check(descriptor, now)
-            self._take_descriptor(decode_untrusted(raw, self._genesis.network_id))
+            self._take_descriptor(self._admission.verify_untrusted(raw))
         return Accepted()
 
 

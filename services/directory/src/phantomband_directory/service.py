@@ -16,6 +16,8 @@ from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.crypto.sign import IdentityKey
 from phantomband.core.errors import Malformed, Refused, UserError
 from phantomband.core.ids import NodeId
+from phantomband.core.netdir.admission import Admission, rule_of
+from phantomband.core.netdir.caps import members_of
 from phantomband.core.netdir.certified import (
     CertifiedView,
     Expired,
@@ -127,6 +129,7 @@ class DirectoryService:
         self._observed = now()
         self._index = genesis.index_of(key.node_id)
         self._pool = DescriptorPool()
+        self._admission = Admission(genesis.network_id, rule_of(genesis))
         self._peers = Peers(genesis, network)
         self._group: asyncio.TaskGroup | None = None
         self._view_changed = asyncio.Event()
@@ -137,7 +140,9 @@ class DirectoryService:
         self._keeper, stored = self._load_view()
         self._voting = self._make_voting(stored)
         self._announcer = Announcer(genesis, key, settings, parts, self._peers, now, random, self._accept_descriptor)
-        self._answers = Answers(genesis, self._pool, self._voting, self._handle_ballot, self._accept_descriptor)
+        self._answers = Answers(
+            genesis, self._pool, self._admission, self._voting, self._handle_ballot, self._accept_descriptor
+        )
 
     @property
     def view(self) -> CertifiedView | None:
@@ -203,6 +208,7 @@ class DirectoryService:
             keeper = ViewKeeper(self._genesis, stored.view.epoch)
             keeper.accept(verify_untrusted(raw, self._genesis, self._now(), NO_EPOCH))
             self._encoded = raw
+            self._admit_by(stored)
         except Expired:
             pass  # of no use to anyone, but nothing older will be taken either
         except Malformed as e:
@@ -323,8 +329,12 @@ class DirectoryService:
             changed, self._view_changed = self._view_changed, asyncio.Event()
             changed.set()
             self._poll_offset = self._part_of(self._genesis.clock.length(certified.view.epoch + 1) / 8)
+            self._admit_by(certified)
             self._announcer.view_changed(certified.view)
         return newer
+
+    def _admit_by(self, certified: CertifiedView) -> None:
+        self._admission.new_view(certified.view.epoch, certified.digest, 0, members_of(certified.view))
 
     def _keep_evidence(self, name: str, first: bytes, second: bytes) -> None:
         self._evidence += 1

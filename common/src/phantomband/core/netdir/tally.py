@@ -3,7 +3,8 @@ and 7.
 
 An entry is in if more than half of all directories (not of the votes) list its node; of its descriptors the
 one that most list is taken, then the one published last; flags are those of a majority; the weight is the
-median of the votes that list the node, and never more than the node declared.
+median of the votes that list the node, and never more than the node declared. Then caps (caps.py): nodes of
+the previous view stay, newcomers of a full network wait.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.ballot import Vote, VoteEntry
+from phantomband.core.netdir.caps import NO_CAPS, CapRule, Member, within_caps
 from phantomband.core.netdir.codec import Label
 from phantomband.core.netdir.descriptor import Descriptor
 from phantomband.core.netdir.epoch import NO_EPOCH
@@ -88,17 +90,18 @@ def build_view(
     """The view that follows `previous`. Every chosen descriptor must be in `descriptors`.
 
     A descriptor that belongs to another node than the one it was listed for, or that has expired, leaves
-    its node out.
+    its node out. So does a cap, in networks that are not test networks.
     """
     clock = genesis.clock
     start = clock.end(epoch)
     nodes = {one.node_id: descriptors[one.descriptor] for one in chosen}
     usable = {node: d for node, d in nodes.items() if d.node_id == node and d.expires > start}
     families = family_ids(usable)
+    kept = _within_caps(usable, families, previous, previous_digest, genesis)
     entries = tuple(
         _entry(one, usable[one.node_id], families.get(one.node_id, b""), previous)
         for one in chosen
-        if one.node_id in usable
+        if one.node_id in kept
     )
     return View(
         network_id=genesis.network_id,
@@ -112,13 +115,32 @@ def build_view(
     )
 
 
+def _within_caps(
+    usable: Mapping[NodeId, Descriptor],
+    families: Mapping[NodeId, bytes],
+    previous: View | None,
+    salt: bytes,
+    genesis: Genesis,
+) -> frozenset[NodeId]:
+    """Directories of the genesis set and nodes of the previous view come before newcomers."""
+    there = {entry.node_id for entry in previous.entries} if previous is not None else set()
+    there.update(directory.node_id for directory in genesis.directories)
+    members = [
+        Member(node, descriptor.addresses, families.get(node, b""), since=int(node not in there))
+        for node, descriptor in usable.items()
+    ]
+    return within_caps(members, NO_CAPS if genesis.test_network else CapRule(), salt)
+
+
 def family_ids(descriptors: Mapping[NodeId, Descriptor]) -> dict[NodeId, bytes]:
     """One shared id for all nodes tied by naming each other; a family must be mutual, or anyone could
     push honest relays out of paths by claiming them."""
     found: dict[NodeId, bytes] = {}
     for root in sorted(descriptors):
+        if root in found:
+            continue
         members = _family_of(root, descriptors)
-        if root not in found and len(members) > 1:
+        if len(members) > 1:
             found.update(dict.fromkeys(members, Label.FAMILY.digest(root)))
     return found
 

@@ -1,0 +1,155 @@
+"""How many nodes of a view may share an address, a network or a family, and what newcomers may not do yet.
+PROTOCOL.md section 7, point 7.
+
+An address costs little and a network more, so a Sybil pays by the network. Every directory gets the same answer from
+the same nodes: those known longest stay, and newcomers of one epoch are ordered by a hash that nobody knew before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from phantomband.core.crypto.kdf import sha3_256
+from phantomband.core.errors import UserError
+from phantomband.core.ids import NodeId
+from phantomband.core.netdir.address import NodeAddress
+from phantomband.core.netdir.view import Flags, View
+
+FORGET_EPOCHS = 720
+"""A node that was in no view for so long (a month of hours) is a newcomer when it comes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapRule:
+    """Nodes at most of one address, IPv4 /24 and /16, IPv6 /48 and /32, and family; 0: no cap."""
+
+    address: int = 2
+    v4_24: int = 4
+    v4_16: int = 16
+    v6_48: int = 4
+    v6_32: int = 16
+    family: int = 32
+
+    def __post_init__(self) -> None:
+        if min(self.address, self.v4_24, self.v4_16, self.v6_48, self.v6_32, self.family) < 0:
+            raise UserError("A cap is a number of nodes, or 0 for none.")
+
+    def groups(self, addresses: Iterable[NodeAddress], family: bytes) -> set[tuple[bytes, int]]:
+        """What a node is counted under, each with its cap: prefixes of all its addresses, each once, and its family."""
+        found = set()
+        for address in addresses:
+            ip = address.ip
+            near, far = (self.v4_24, self.v4_16) if ip.version == 4 else (self.v6_48, self.v6_32)
+            for size, cap in zip(prefix_sizes(ip.version), (self.address, near, far)):
+                found.add((bytes((ip.version,)) + ip.packed[:size], cap))
+        if family:
+            found.add((b"f" + family, self.family))
+        return {(group, cap) for group, cap in found if cap}
+
+
+NO_CAPS = CapRule(0, 0, 0, 0, 0, 0)
+"""Test networks live on one address."""
+
+
+def prefix_sizes(version: int) -> tuple[int, int, int]:
+    """Bytes of an address and of the two networks that are counted: /24 and /16, or /48 and /32."""
+    return (4, 3, 2) if version == 4 else (16, 6, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node that could be in a view. `since` is the epoch that first had it; `family` empty or 32 bytes (view.py)."""
+
+    node_id: NodeId
+    addresses: tuple[NodeAddress, ...]
+    family: bytes
+    since: int
+
+
+def members_of(view: View) -> tuple[Member, ...]:
+    """The nodes of a view, to be counted; a view does not say since when, so `since` is its epoch."""
+    return tuple(Member(entry.node_id, entry.addresses, entry.family, view.epoch) for entry in view.entries)
+
+
+class CapCounter:
+    """Counts of what is in already; memory grows with the nodes added, at most 25 groups each."""
+
+    def __init__(self, rule: CapRule, members: Iterable[Member] = ()) -> None:
+        self._rule = rule
+        self._counts: Counter[bytes] = Counter()
+        for member in members:
+            self.add(member.addresses, member.family)
+
+    def has_room(self, addresses: Iterable[NodeAddress], family: bytes = b"") -> bool:
+        """Whether one more such node is within all caps."""
+        return all(self._counts[group] < cap for group, cap in self._rule.groups(addresses, family))
+
+    def add(self, addresses: Iterable[NodeAddress], family: bytes = b"") -> None:
+        """Counts one node, whether there was room or not."""
+        self._counts.update(group for group, _ in self._rule.groups(addresses, family))
+
+
+def within_caps(members: Sequence[Member], rule: CapRule, salt: bytes) -> frozenset[NodeId]:
+    """The nodes that a view takes; nobody over a cap.
+
+    Args:
+        members: in any order.
+        salt: the previous view's digest: it settles ties among newcomers, and cannot be known when ids are made.
+    """
+    counter, kept = CapCounter(rule), set()
+    for member in sorted(members, key=lambda one: (one.since, sha3_256(salt + one.node_id))):
+        if counter.has_room(member.addresses, member.family):
+            counter.add(member.addresses, member.family)
+            kept.add(member.node_id)
+    return frozenset(kept)
+
+
+class FirstSeen:
+    """Since which epoch each node has been in certified views: all that probation needs to know.
+
+    Args:
+        max_nodes: of those not in the newest view, so many are remembered; the longest absent are forgotten first.
+    """
+
+    def __init__(self, max_nodes: int = 65_536) -> None:
+        self._max_nodes = max_nodes
+        self._seen: dict[NodeId, tuple[int, int]] = {}
+
+    def note(self, epoch: int, nodes: Iterable[NodeId]) -> int:
+        """A view was certified.
+
+        Returns: how many of its nodes joined: they were in no view that is remembered.
+        """
+        joined = 0
+        for node in nodes:
+            since, last = self._seen.pop(node, (epoch, epoch))
+            if last + FORGET_EPOCHS <= epoch:
+                since = epoch
+            joined += since == epoch
+            self._seen[node] = (since, epoch)  # at the end again: the first is the longest absent
+        present = sum(last == epoch for _, last in self._seen.values())
+        for node, (_, last) in list(self._seen.items()):
+            if last == epoch or (len(self._seen) <= self._max_nodes + present and last + FORGET_EPOCHS > epoch):
+                break
+            del self._seen[node]
+        return joined
+
+    def since(self, node: NodeId, epoch: int) -> int:
+        """The epoch that first had the node; `epoch` for a newcomer."""
+        return self._seen.get(node, (epoch, epoch))[0]
+
+    def on_probation(self, node: NodeId, epoch: int, epochs: int) -> bool:
+        """Whether the node was first seen less than `epochs` epochs before `epoch`. Nobody is whom the network's first
+        `epochs` epochs had: a new network would have neither guards nor exits."""
+        since = self.since(node, epoch)
+        return since > epochs and epoch - since < epochs
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+
+def without_probationers(flags: int, on_probation: bool) -> int:
+    """Flags to vote for: no GUARD and no EXIT for a node on probation."""
+    return flags & ~int(Flags.GUARD | Flags.EXIT) if on_probation else flags
