@@ -54,7 +54,7 @@ def mutated(data: bytes, source: random.Random) -> bytes:
 
 
 def test_there_is_a_target_for_every_kind_of_bytes() -> None:
-    names = {"cell", "config", "descriptor", "dircall", "handshakes", "link", "socks", "stream"}
+    names = {"cell", "config", "descriptor", "dht", "dircall", "handshakes", "link", "socks", "stream"}
     assert {f"fuzz_{name}" for name in names} <= set(TARGETS)
 
 

@@ -39,6 +39,12 @@ SIGN_VOTE: Final = b"vote"
 SIGN_ECHO: Final = b"echo"
 """Signature context: the vote hashes that a directory holds."""
 
+SIGN_RECORD: Final = b"dht-record"
+"""Signature context: a record of the directories' table."""
+
+SIGN_PROOF: Final = b"dht-proof"
+"""Signature context: a directory proves to another who it is."""
+
 SIGN_GENERAL: Final = b"general"
 """Signature context where nothing narrower is named."""
 
@@ -60,5 +66,7 @@ def registry() -> tuple[bytes, ...]:
         SIGN_VIEW,
         SIGN_VOTE,
         SIGN_ECHO,
+        SIGN_RECORD,
+        SIGN_PROOF,
         SIGN_GENERAL,
     )

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from phantomband.core.crypto.labels import SIGN_PROOF
 from phantomband.core.crypto.sign import IDENTITY_PUBLIC_BYTES, IDENTITY_SIGNATURE_BYTES, IdentityKey, IdentityPublicKey
 from phantomband.core.dht.contact import Contact
 from phantomband.core.errors import Forged, Malformed
 from phantomband.core.ids import NodeId
-
-SIGN_PROOF = b"dht-proof"
-"""Signature context."""
 
 PROOF_BYTES = IDENTITY_PUBLIC_BYTES + IDENTITY_SIGNATURE_BYTES
 

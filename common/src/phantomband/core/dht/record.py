@@ -14,15 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from phantomband.core.crypto.kdf import sha3_256
+from phantomband.core.crypto.labels import SIGN_RECORD
 from phantomband.core.crypto.sign import IDENTITY_PUBLIC_BYTES, IDENTITY_SIGNATURE_BYTES, IdentityKey, IdentityPublicKey
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NodeId
 from phantomband.core.wire import Reader, lv16, u8, u64
 
 FORMAT = 1
-SIGN_RECORD = b"dht-record"
-"""Signature context."""
-
 KEY_LABEL = b"phantomband-dht-key-1\x00"
 DIGEST_LABEL = b"phantomband-dht-record-1\x00"
 NETWORK_BYTES = 32
