@@ -11,7 +11,8 @@ from phantomband.runtime.settings import MixerSection
 from phantomband_cli.sim.correlate import Correlator
 from phantomband_cli.sim.metrics import mean, median, times_to_link, top1, true_positives
 from phantomband_cli.sim.network import Scenario, Seen
-from phantomband_cli.sim.run import STEPS, attack, simulate
+from phantomband_cli.sim.plan import STEPS
+from phantomband_cli.sim.run import attack, simulate
 
 EASY = Scenario(flows=12, seconds=30.0)
 

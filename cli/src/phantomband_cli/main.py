@@ -240,7 +240,8 @@ def sim(
 ) -> None:
     """Simulate flows and an adversary who watches both ends: a table and, last, one JSON line."""
     from phantomband_cli.sim.network import Scenario
-    from phantomband_cli.sim.run import Plan, run_sim
+    from phantomband_cli.sim.plan import Plan
+    from phantomband_cli.sim.run import run_sim
 
     scenario = Scenario.of(flows, seconds, nodes, loss, spread)
     run_sim(Plan(scenario, mix, tuple(interval or [0.05]), tuple(range(1, seeds + 1)), model, profile), json)

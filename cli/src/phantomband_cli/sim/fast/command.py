@@ -14,8 +14,8 @@ from phantomband_cli.sim.adversaries.ends import Ends, tuned
 from phantomband_cli.sim.correlate import Correlator
 from phantomband_cli.sim.fast.model import Model
 from phantomband_cli.sim.fast.world import World
+from phantomband_cli.sim.plan import FALSE_POSITIVES, PARAMETER, STEPS, Plan, Row, Sample, summed_up
 from phantomband_cli.sim.profiles import Profile, balanced, fast, strong
-from phantomband_cli.sim.run import FALSE_POSITIVES, PARAMETER, STEPS, Plan, Row, Sample, summed_up
 
 PROFILES: dict[str, Callable[[], Profile]] = {"fast": fast, "balanced": balanced, "strong": strong}
 
