@@ -73,7 +73,7 @@ class Profile:
 def mixing(strategy: str, **parameters: float) -> Profile:
     """Only mixing: no pacing and no cover."""
     named = ",".join(f"{value:g}" for value in parameters.values())
-    section = MixerSection.model_validate({"strategy": strategy, **parameters})
+    section = MixerSection.model_validate({"strategy": strategy, "slot_dummies": 0, **parameters})
     return Profile(f"{strategy}({named})" if named else strategy, section)
 
 
