@@ -353,6 +353,18 @@ async def bench(length: Length) -> dict[str, dict[str, float]]:
     return results
 
 
+def plot(figures: dict[str, dict[str, float]]) -> None:
+    """The figures beside the results."""
+    from mixing_plot import bars, column  # not in the mixer's process, whose memory is measured
+
+    panels = [
+        ("cells a second of CPU", column(figures, "cells_per_cpu_s"), True),
+        ("ms of its own, p50", column(figures, "own_ms_p50"), False),
+        ("MiB more at a 10x overload", column(figures, "overload_mib"), False),
+    ]
+    bars(panels, RESULTS.with_suffix(".svg"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="about a minute")
@@ -370,6 +382,7 @@ def main() -> None:
     results = {"quick": arguments.quick, **machine, "strategies": figures}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    plot(figures)
     print(json.dumps(results))
 
 

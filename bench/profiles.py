@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from load import curl, finish, first_bytes, percentile
+from mixing_plot import bars, column
 
 HERE = Path(__file__).resolve().parent
 COMMAND = Path(sys.executable).with_name("phantomband")
@@ -154,6 +155,12 @@ def main() -> None:
     (HERE / "results" / "profiles.json").write_text(
         json.dumps({"quick": quick, "nodes": NODES, **results}, indent=1) + "\n"
     )
+    panels = [
+        ("one stream, MB/s", column(results, "mb_per_s"), True),
+        ("first byte p50, ms", column(results, "first_byte_p50_ms"), False),
+        ("first byte p99, ms", column(results, "first_byte_p99_ms"), False),
+    ]
+    bars(panels, HERE / "results" / "profiles.svg")
     print(json.dumps(results))
 
 
