@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -154,8 +155,9 @@ def test_ten_thousand_streams_at_once_are_bounded_and_counted(net: Network, web:
         held = {name: rss(s["pid"]) - before[name] for name, s in net.services().items()}
         assert max(held.values()) < 400_000_000, held
         assert net.total("exit_refused", of="relay") > 0
-        for s in opened[::50]:
-            s.close()  # two exits may be all that this client's guard leaves, and both are full
+        for s in opened[::50]:  # two exits may be all that this client's guard leaves, and both are full
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            s.close()  # with a reset: the target never closes its side, so half-closed streams would stay
         until("a fetch works meanwhile", lambda: fetch_works(net, web, "meanwhile"))
         for s in opened:
             s.close()
@@ -189,5 +191,5 @@ def open_one(net: Network, target: Address, number: int) -> socket.socket | None
     """A stream that stays open; four users, each of which fills more than one circuit."""
     try:
         return connect(net.socks, target.host, target.port, user=f"flood{number % 4}", timeout=120)
-    except (SocksFailed, OSError):
+    except (SocksFailed, OSError, EOFError):  # EOFError: the client itself has its most, and closes unanswered
         return None
