@@ -203,6 +203,9 @@ class GuardLink:
                 circuit.slot(now, cells, loop=self._cover is not None and self._cover.is_loop())
             except Malformed:
                 circuit.destroy()
+            except Exception:  # noqa: BLE001 - as in _pump: the slots of the other circuits must go on
+                self.bugs += 1
+                circuit.destroy()
         self._await_slots()
 
     # ---- directory -----------------------------------------------------------------------------------------------
