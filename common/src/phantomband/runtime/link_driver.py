@@ -274,6 +274,11 @@ class LinkDriver:
         return self._egress.padding_sent if self._egress is not None else 0
 
     @property
+    def unanswered(self) -> float:
+        """Seconds since a cell came, if one was sent since; else 0."""
+        return self._loop.time() - self._last_in if self._last_out > self._last_in else 0.0
+
+    @property
     def waiting(self) -> int:
         """Cells that wait in the egress queue."""
         return self._egress.waiting if self._egress is not None else 0

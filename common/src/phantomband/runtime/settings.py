@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from phantomband.core.bridge_line import TRANSPORTS
 from phantomband.core.errors import ConfigError, UserError
 from phantomband.core.mixing import published
 from phantomband.core.profiles import ProfileName
@@ -23,6 +25,9 @@ from phantomband.core.shaping import LADDER, MAX_RATE, OFF, Mode, Policy, Schedu
 from phantomband.runtime.lane.base import Driver
 
 PREFIX = "PHANTOMBAND_"
+
+_PARAMETER = re.compile(r"(?<=[?&])[a-z0-9_-]+(?==)")
+"""The name of a parameter in an address."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -50,11 +55,26 @@ class LogSection(Section):
     format: Literal["text", "json"] = "text"
 
 
+class PluggableProgram(Section):
+    """A program that speaks Tor's pluggable-transport protocol."""
+
+    transports: tuple[str, ...]
+    program: str
+    arguments: tuple[str, ...] = ()
+
+
 class GatewaySection(Section):
     listen: tuple[str, ...] = ("tcp://0.0.0.0:9001",)
-    """Where to listen: transport://host:port for tcp, tls, quic."""
+    """Where to listen: transport://host:port for tcp, tls, quic, websocket, obfs4, doh; obfs4 with ?iat-mode=0, 1 or 2
+    behind it; tls and websocket with ?site=FOLDER and others (docs/how-to/run-a-bridge-behind-nginx.md); doh with
+    ?upstream=IP, zone=NAME, dns=IP:53, ns=NAME, path=/PATH, or certificate=FILE, key=FILE and sni=NAME
+    (docs/how-to/reach-a-bridge-by-dns.md)."""
     advertise: tuple[str, ...] = ()
-    """What the descriptor says instead, entry by entry, when others reach us elsewhere (NAT, containers)."""
+    """What the descriptor says instead, entry by entry, when others reach us elsewhere (NAT, containers, a reverse
+    proxy). Parameters behind an entry take the place of the transport's own of the same name."""
+    pluggable: tuple[PluggableProgram, ...] = ()
+    """Programs that listen for transports: {transports = ["webtunnel"], program = "/usr/bin/lyrebird", arguments = []}.
+    Their addresses stand in listen; one for a transport that is built in takes its place."""
     max_links: int = Field(default=4096, ge=1)
     """Incoming links at once; one more connection is closed unanswered."""
     max_pending: int = Field(default=256, ge=1)
@@ -71,6 +91,12 @@ class GatewaySection(Section):
     padding_max_rate: int = Field(default=512, ge=0, le=MAX_RATE)
     """Cells a second at which a dialer, such as a client, may ask us to pad its link; more only in the mode of padding,
     up to padding_rate. 0: links are padded as padding says, whatever is asked."""
+
+    @field_validator("listen", "advertise")
+    @classmethod
+    def _without_hyphens(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of parameters have none in addresses; obfs4's `iat-mode` is written with one everywhere else."""
+        return tuple(_PARAMETER.sub(lambda m: m[0].replace("-", "_"), a) for a in value)
 
     @field_validator("padding_rate")
     @classmethod
@@ -106,6 +132,9 @@ class RelaySection(Section):
     """Mean seconds between the relay's own loop cells, which are cover and measure other relays; 0: none."""
     bandwidth: int = Field(default=10_000_000, ge=1)
     """Bytes a second that the descriptor declares."""
+    onion_key_epochs: int = Field(default=24, ge=1, le=10_000)
+    """Regular epochs between two turns of the onion keys. With fewer than 24 a client that had no newer view for long
+    may hold one whose keys are gone."""
 
 
 class MixerSection(Section):
@@ -148,6 +177,11 @@ class MixerSection(Section):
         )
 
 
+class DirectorySection(Section):
+    solver: tuple[str, ...] = ()
+    """Program that makes stamps, with its first arguments; absent: the one that comes with phantomband."""
+
+
 class NodeConfig(Section):
     """One node: its four services read the same file."""
 
@@ -158,11 +192,15 @@ class NodeConfig(Section):
     """Keys and stored views; made with mode 0700 if absent."""
     run_dir: Path | None = None
     """Sockets of the services; by default `run` in data_dir."""
+    bridge: bool = False
+    """An unlisted bridge: the node hands its descriptor to nobody, dials others as a client does, and takes no part in
+    table and gossip. Only who has its bridge line (phantomband bridge line) finds it."""
     lane: Driver = Driver.UNIX
     """How cells move between the services: unix or grpc."""
     gateway: GatewaySection = GatewaySection()
     relay: RelaySection = RelaySection()
     mixer: MixerSection = MixerSection()
+    directory: DirectorySection = DirectorySection()
     log: LogSection = LogSection()
 
     @property
@@ -171,11 +209,18 @@ class NodeConfig(Section):
         return self.run_dir or self.data_dir / "run"
 
 
+STORED_BRIDGES = "bridges"
+"""File of `phantomband bridge add`, in the client's data directory."""
+
+
 class ClientConfig(Section):
     """The client."""
 
-    genesis: Path
-    """The genesis file of the network."""
+    genesis: Path | None = None
+    """The genesis file of the network. Needed unless there are bridges."""
+    bridges: tuple[str, ...] = ()
+    """Bridge lines, besides those of `phantomband bridge add`: the client begins at these nodes and dials no others;
+    the first that answers is used. They bring the genesis file too. Their transports take the place of transport."""
     data_dir: Path
     """The stored view and guards; made with mode 0700 if absent."""
     run_dir: Path | None = None
@@ -185,8 +230,15 @@ class ClientConfig(Section):
     http_host: str = "127.0.0.1"
     http_port: Port | None = None
     """Port of the HTTP CONNECT proxy; absent: none."""
-    transport: Literal["tcp", "tls", "quic"] = "tls"
-    """How to reach the guard."""
+    pluggable: tuple[PluggableProgram, ...] = ()
+    """Programs that dial for transports: {transports = ["webtunnel"], program = "/usr/bin/lyrebird", arguments = []}.
+    One for a transport that is built in takes its place."""
+    transport: str = "auto"
+    """How to reach the guard: a transport, or several with commas between them, first choice first; auto: tls, quic,
+    websocket, obfs4, doh. The next is tried when one takes long, and what worked on this network is tried first."""
+    upstream_proxy: str | None = Field(default=None, repr=False)
+    """A proxy of yours through which every connection goes: http://[USER:PASSWORD@]IP:PORT (CONNECT), or socks5://.
+    Without it there is no connection at all. Not for quic."""
     profile: ProfileName = "fast"
     """Protection of streams that do not choose another: fast, balanced or strong (docs/explanation/profiles.md)."""
     fast_port: Port | None = None
@@ -207,6 +259,26 @@ class ClientConfig(Section):
     connect_timeout: float = Field(default=60.0, gt=0)
     """Seconds that an application waits at most for its stream."""
     log: LogSection = LogSection()
+
+    @field_validator("transport")
+    @classmethod
+    def _transports_that_exist(cls, value: str, others: ValidationInfo) -> str:
+        known = [*TRANSPORTS, *(name for one in others.data.get("pluggable", ()) for name in one.transports)]
+        for name in value.split(","):
+            if name.strip() not in known and value != "auto":
+                raise ValueError(f"there is no transport {name.strip()!r}; there are auto, {', '.join(known)}")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _a_way_in(cls, value: Path, others: ValidationInfo) -> Path:
+        given = others.data.get("genesis", Path()) is not None or others.data.get("bridges", ("",))
+        if not given and not (value / STORED_BRIDGES).exists():
+            raise ValueError(
+                "holds no bridges, and neither genesis nor bridges is given: a client needs one of them to begin "
+                "(phantomband bridge add LINE)"
+            )
+        return value
 
     @property
     def profile_ports(self) -> dict[ProfileName, int]:
@@ -321,7 +393,10 @@ def _suggest(kind: type[BaseModel], path: Sequence[str]) -> str:
 
 def _section(kind: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
     for name in path:
+        if name.isdigit():
+            continue
         inner = kind.model_fields[name].annotation
+        inner = next((a for a in get_args(inner) if isinstance(a, type) and issubclass(a, BaseModel)), inner)
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             kind = inner
     return kind

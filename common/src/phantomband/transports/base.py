@@ -7,9 +7,11 @@ The interface is that of callbacks, not of coroutines, because links move hundre
 
 from __future__ import annotations
 
+import ipaddress
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 Buffer = bytes | bytearray | memoryview
@@ -44,8 +46,23 @@ class Receiver(Protocol):
         """Called once, last. `error` is None for an orderly end."""
 
 
+def packed_ip(host: str) -> bytes:
+    """Returns: 4 or 16 bytes of an IP address literal, of a mapped IPv4 address 4; nothing if it is none."""
+    try:
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return b""
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).packed
+
+
 class Connection(ABC):
     """One reliable, ordered byte stream."""
+
+    @property
+    def peer_ip(self) -> bytes:
+        """Packed IP address of the other end, 4 or 16 bytes; empty where the transport does not know it."""
+        return b""
 
     @abstractmethod
     def write(self, data: Buffer) -> None:
@@ -112,6 +129,21 @@ class Transport(ABC):
         Raises:
             UserError: the port cannot be bound.
         """
+
+    def configure(self, folder: Path, options: Mapping[str, str]) -> None:
+        """Called before `listen` by whoever has a place for keys that last and parameters of the listening address.
+
+        Most transports need neither.
+
+        Args: folder: a private directory; options: what stands behind the `?` of the address.
+
+        Raises:
+            UserError: a key or a parameter cannot be used.
+        """
+        return
+
+    async def close(self) -> None:  # noqa: B027 - most transports have nothing but their connections
+        """Ends what the transport keeps besides connections and listeners, such as a program. It is not used again."""
 
     @abstractmethod
     def parameters(self) -> Mapping[str, str]:

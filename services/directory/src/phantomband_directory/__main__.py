@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import grpc.aio
@@ -21,8 +22,13 @@ from phantomband_directory.app import Files, build
 from phantomband_directory.grpc_server import register
 from phantomband_directory.parts import NodeSettings
 from phantomband_directory.service import DirectoryService
+from phantomband_directory.stamps import SolverProcess
+from phantomband_directory.store import load_succession
 
 SOFTWARE = "phantomband 0.1.0"
+
+SOLVER = (sys.executable, "-m", "phantomband_cli.work")
+"""Comes with the command line, and needs numpy."""
 
 
 class DirectoryNode(Service):
@@ -47,6 +53,7 @@ class DirectoryNode(Service):
 
     def status(self) -> Mapping[str, float]:
         status = self._service.status()
+        spread = status.spread
         return {
             "voter": float(status.voter),
             "epoch": status.epoch,
@@ -57,6 +64,14 @@ class DirectoryNode(Service):
             "dropped_calls": status.dropped_calls,
             "measured": status.measured,
             "bad": len(status.bad),
+            "table_contacts": spread.contacts,
+            "table_records": spread.records,
+            "gossip_rounds": spread.rounds,
+            "gossip_bytes": spread.bytes,
+            "reached": spread.reached,
+            "unreached": spread.unreached,
+            "convicted": spread.convicted,
+            "storage_ok": float(not status.storage),
         }
 
 
@@ -74,6 +89,8 @@ async def run(config: NodeConfig) -> None:
         config.relay.bandwidth,
         mix=config.mixer.published,
         padding=config.gateway.shape.text,
+        listed=not config.bridge,
+        succession=load_succession(home),
     )
     service = build(
         Files(config.genesis, home / "identity.key", make_private(home / "state")),
@@ -81,6 +98,7 @@ async def run(config: NodeConfig) -> None:
         parts,
         GrpcPeerNetwork(gateway_pb2_grpc.GatewayStub(gateway)),
         os.urandom,
+        solver=SolverProcess(config.directory.solver or SOLVER),
     )
     publish_node_id(config.sockets, service.status().node_id)
     log.info("starting", voter=service.status().voter)

@@ -46,9 +46,10 @@ class GrpcParts:
         call = self._relay.Describe(relay_pb.DescribeRelayRequest(), timeout=DESCRIBE_SECONDS)
         wire: relay_pb.RelayDescription = await _or_refused(call, "relay")
         try:
-            return RelayFacts(bytes(wire.onion_key), ExitPolicy.parse(wire.exit_policy.split("\n")).text())
+            policy = ExitPolicy.parse(wire.exit_policy.split("\n")).text()
         except UserError as e:
             raise Refused(f"the relay described itself wrongly: {e}") from e
+        return RelayFacts(bytes(wire.onion_key), policy, bytes(wire.next_onion_key) or bytes(32), wire.capacity)
 
 
 class GrpcPeerNetwork:
@@ -59,14 +60,25 @@ class GrpcPeerNetwork:
 
     async def call(self, contact: Contact, request: bytes) -> bytes:
         """One request by way of this node's gateway and the contact's."""
-        peer = gateway_pb.Peer(
-            node_id=bytes(contact.node_id),
-            link_key=contact.link_key,
-            addresses=[to_wire(address) for address in contact.addresses],
-        )
-        call = self._gateway.PeerCall(gateway_pb.PeerCallRequest(peer=peer, request=request))
+        return (await self.ask(contact, request))[0]
+
+    async def ask(self, contact: Contact, request: bytes) -> tuple[bytes, bytes]:
+        """The same, with the IP address at the other end of the link."""
+        call = self._gateway.PeerCall(gateway_pb.PeerCallRequest(peer=_peer(contact), request=request))
         reply: gateway_pb.PeerCallReply = await _or_refused(call, "gateway")
-        return bytes(reply.response)
+        return bytes(reply.response), bytes(reply.peer_ip)
+
+    async def reach(self, contact: Contact) -> None:
+        """A new link, by way of this node's gateway, which closes it again."""
+        await _or_refused(self._gateway.Reach(gateway_pb.ReachRequest(peer=_peer(contact))), "gateway")
+
+
+def _peer(contact: Contact) -> gateway_pb.Peer:
+    return gateway_pb.Peer(
+        node_id=bytes(contact.node_id),
+        link_key=contact.link_key,
+        addresses=[to_wire(address) for address in contact.addresses],
+    )
 
 
 def from_wire(address: gateway_pb.TransportAddress) -> NodeAddress:

@@ -10,16 +10,19 @@ import asyncio
 from collections.abc import Callable
 
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.crypto.sign import IdentityKey
+from phantomband.core.crypto.sign import Signer
 from phantomband.core.errors import Malformed, Refused
+from phantomband.core.netdir.certified import CLOCK_SKEW_SECONDS
 from phantomband.core.netdir.descriptor import Descriptor, SignedDescriptor, sign_descriptor
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.path import uniform_below
-from phantomband.core.netdir.requests import Accepted, Publish
+from phantomband.core.netdir.replies import Accepted
+from phantomband.core.netdir.requests import Publish
 from phantomband.core.netdir.view import View
 
 from phantomband_directory.parts import GatewayFacts, NodeParts, NodeSettings, RelayFacts
 from phantomband_directory.peers import Peers
+from phantomband_directory.stamps import Stamps
 
 LIFETIME_EPOCHS = 4
 """Regular epochs that a descriptor lasts: a node that is gone leaves the view after at most so many."""
@@ -42,24 +45,29 @@ class Announcer:
     """Keeps one node's descriptor current and known.
 
     Args:
-        accept: takes the new descriptor into this directory's own pool, when it votes.
+        accept: takes the new descriptor into this directory's own pool, and remembers its time; raises Refused.
+        published: the time that its newest descriptor named in an earlier run: none is signed for it again.
     """
 
     def __init__(
         self,
         genesis: Genesis,
-        key: IdentityKey,
+        key: Signer,
         settings: NodeSettings,
         parts: NodeParts,
         peers: Peers,
         now: Callable[[], float],
         random: RandomSource,
         accept: Callable[[SignedDescriptor], None],
+        stamps: Stamps,
+        published: int = -1,
     ) -> None:
         self._genesis, self._key, self._settings = genesis, key, settings
         self._parts, self._peers, self._now, self._random = parts, peers, now, random
-        self._accept = accept
+        self._accept, self._stamps = accept, stamps
         self._index = genesis.index_of(key.node_id)
+        # A time ahead of what others take was never taken, and would keep us out until it comes.
+        self._published = published if published <= now() + CLOCK_SKEW_SECONDS else -1
         self._facts: Facts | None = None
         self._taken_by: dict[int, bytes] = {}
         self._wake = {i: asyncio.Event() for i in range(genesis.size) if i != self._index}
@@ -69,8 +77,12 @@ class Announcer:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_parts())
-            for index in self._wake:
+            for index in self._wake if self._settings.listed else ():
                 group.create_task(self._publish_to(index))
+
+    def stamp_changed(self) -> None:
+        """There is a stamp now: hands in what waited for it."""
+        self._wake_all()
 
     def view_changed(self, view: View) -> None:
         """Hands the descriptor in again when a view that could have it does not."""
@@ -119,13 +131,15 @@ class Announcer:
         settings = self._settings
         # One second more than the one before, so that the order is clear even when keys change twice a
         # second.
-        before = -1 if self.current is None else self.current.descriptor.published
+        before = self._published if self.current is None else self.current.descriptor.published
         published = max(int(self._now()), before + 1)
         return Descriptor(
             network_id=self._genesis.network_id,
             identity=self._key.public.raw,
             link_key=gateway.link_key,
             onion_key=relay.onion_key,
+            next_onion_key=relay.next_onion_key,
+            capacity=relay.capacity,
             addresses=gateway.addresses,
             exit_policy=relay.exit_policy,
             bandwidth=settings.bandwidth,
@@ -134,6 +148,7 @@ class Announcer:
             software=settings.software,
             mix=settings.mix,
             padding=settings.padding,
+            succession=settings.succession,
             published=published,
             expires=published + LIFETIME_EPOCHS * self._genesis.clock.epoch_seconds,
         )
@@ -146,12 +161,12 @@ class Announcer:
         delay = PUBLISH_RETRY_SECONDS
         while True:
             signed = self.current
-            if signed is None or self._taken_by.get(index) == signed.digest:
+            if signed is None or not self._stamps.ready or self._taken_by.get(index) == signed.digest:
                 delay = PUBLISH_RETRY_SECONDS
                 self._wake[index].clear()
                 await self._wake[index].wait()
                 continue
-            reply = await self._peers.call(index, Publish(signed.encoded))
+            reply = await self._peers.call(index, Publish(signed.encoded, self._stamps.current))
             if isinstance(reply, Accepted):
                 self._taken_by[index] = signed.digest
             else:

@@ -6,35 +6,54 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from phantomband.core.errors import Malformed, Refused
-from phantomband.core.netdir.admission import Admission
 from phantomband.core.netdir.certified import CertifiedView
-from phantomband.core.netdir.descriptor import SignedDescriptor, descriptor_digest
+from phantomband.core.netdir.descriptor import SignedDescriptor
 from phantomband.core.netdir.epoch import NO_EPOCH
 from phantomband.core.netdir.genesis import Genesis
+from phantomband.core.netdir.genesis_file import genesis_text
 from phantomband.core.netdir.pool import DescriptorPool
-from phantomband.core.netdir.requests import (
+from phantomband.core.netdir.replies import (
     Accepted,
-    Ballot,
+    Changes,
     Code,
     Descriptors,
-    GetDescriptors,
-    GetView,
-    GetVotes,
+    GenesisReply,
     NotNewer,
-    Publish,
+    Records,
     RefusedReply,
     Reply,
-    Request,
     ViewReply,
     Votes,
-    decode_request_untrusted,
     encode_reply,
     fitting,
+)
+from phantomband.core.netdir.requests import (
+    Ballot,
+    GetChanges,
+    GetDescriptors,
+    GetGenesis,
+    GetOwn,
+    GetRecords,
+    GetView,
+    GetViewDiff,
+    GetVotes,
+    Publish,
+    Reconcile,
+    Request,
+    SubmitChange,
+    Table,
+    VoteHeld,
+    decode_request_untrusted,
 )
 from phantomband.core.netdir.voting import Voting
 from phantomband.core.netdir.voting_events import BallotKind
 
+from phantomband_directory.intake import Intake
 from phantomband_directory.limits import Limits
+from phantomband_directory.roster import Roster
+from phantomband_directory.spread import Spread
+from phantomband_directory.storage import Storage
+from phantomband_directory.view_archive import ViewArchive
 
 _MALFORMED = RefusedReply(Code.MALFORMED, "malformed, forged, expired or of another network")
 _BUSY = RefusedReply(Code.BUSY, "too many requests: ask later or elsewhere")
@@ -45,61 +64,94 @@ class Answers:
     """Serves requests from what the service holds.
 
     Args:
-        admission: what it asks of descriptors.
+        intake: takes descriptors.
         voting: None when this directory does not vote.
-        take_ballot: hands a ballot to the voting machine; raises Malformed.
-        take_descriptor: hands a verified descriptor to the pool; raises Malformed or Refused.
+        take_ballot: hands a ballot to the voting machine, with the directory whose link it came by; raises Malformed.
+        take_change: takes a change of the directory set; raises Malformed.
+        take_vote_held: that directory has a vote that was too long to send.
+        spread: table and gossip.
+        own: this node's descriptor, as far as there is one.
+        storage: while it cannot remember what was voted, no vote is handed out.
     """
 
     def __init__(
         self,
         genesis: Genesis,
         pool: DescriptorPool,
-        admission: Admission,
+        intake: Intake,
         voting: Voting | None,
-        take_ballot: Callable[[BallotKind, bytes], None],
-        take_descriptor: Callable[[SignedDescriptor], None],
+        take_ballot: Callable[[BallotKind, bytes, int | None], None],
+        take_change: Callable[[bytes], None],
+        take_vote_held: Callable[[VoteHeld], None],
+        roster: Roster,
+        spread: Spread,
+        storage: Storage,
+        own: Callable[[], SignedDescriptor | None],
     ) -> None:
-        self._pool, self._admission, self._voting = pool, admission, voting
-        self._take_ballot, self._take_descriptor = take_ballot, take_descriptor
-        self._limits = Limits(frozenset(directory.link_key for directory in genesis.directories))
+        self._directories = {info.link_key: index for index, info in enumerate(genesis.directories)}
+        self._pool, self._intake, self._voting = pool, intake, voting
+        self._take_ballot, self._take_change, self._take_vote_held = take_ballot, take_change, take_vote_held
+        self._roster, self._spread, self._storage = roster, spread, storage
+        self._own = own
+        self._archive = ViewArchive()
+        self._genesis = GenesisReply(genesis_text(roster.sets.genesis).encode("ascii"))
+        self._limits = Limits(frozenset(self._directories))
 
-    def answer(self, raw: bytes, peer: bytes, view: CertifiedView | None, encoded: bytes | None, now: float) -> bytes:
+    def answer(
+        self, raw: bytes, peer: bytes, ip: bytes, view: CertifiedView | None, encoded: bytes | None, now: float
+    ) -> bytes:
         """One reply to one request; never raises."""
         if not self._limits.allow(peer, now):
             return encode_reply(_BUSY)
         try:
-            return encode_reply(self._serve(decode_request_untrusted(raw), view, encoded, now))
+            return encode_reply(self._serve(decode_request_untrusted(raw), peer, ip, view, encoded))
         except Malformed:
             return encode_reply(_MALFORMED)
         except Refused as e:
             return encode_reply(RefusedReply(Code.FULL, str(e)))
 
-    def _serve(self, request: Request, view: CertifiedView | None, encoded: bytes | None, now: float) -> Reply:
-        if isinstance(request, GetView):
-            return _newer(request.have_epoch, view, encoded)
-        if self._voting is None:
-            return _NOT_HERE
+    def _serve(
+        self, request: Request, peer: bytes, ip: bytes, view: CertifiedView | None, encoded: bytes | None
+    ) -> Reply:
+        self._archive.note(view)
         match request:
-            case Publish(descriptor):
-                return self._publish(descriptor, now)
+            case GetView(have_epoch):
+                return _newer(have_epoch, view, encoded)
+            case GetViewDiff():
+                return self._archive.answer(request, view, encoded)
+            case GetGenesis():
+                return self._genesis
+            case GetOwn():
+                own = self._own()
+                return _NOT_HERE if own is None else Records(((b"", own.encoded),))
+            case GetChanges(number):
+                return Changes(self._roster.handed_out(number))
+            case SubmitChange(change):
+                self._take_change(change)
+                return Accepted()
+            case Publish(descriptor, stamp):
+                self._intake.take_untrusted(stamp, descriptor, self._spread.source(peer, ip))
+                return Accepted()
+            case Table() | Reconcile() | GetRecords():
+                return self._spread.answer_untrusted(request, peer, ip)
+            case _:
+                return _NOT_HERE if self._voting is None else self._serve_voter(request, peer, self._voting)
+
+    def _serve_voter(self, request: Request, peer: bytes, voting: Voting) -> Reply:
+        match request:
             case GetDescriptors(digests):
                 found = [one.encoded for one in map(self._pool.get, digests) if one is not None]
                 return Descriptors(fitting(found))
             case Ballot(kind, data):
-                self._take_ballot(kind, data)
+                self._take_ballot(kind, data, self._directories.get(peer))
                 return Accepted()
             case GetVotes(epoch, digests):
-                return Votes(fitting(self._voting.votes(epoch, digests)))
-
-    def _publish(self, raw: bytes, now: float) -> Reply:
-        """Up the ladder of admission; repetition and room are looked at before the signature. The sender's rate is
-        bounded by its link key."""
-        descriptor = self._admission.check_unverified(b"", raw, None, now)
-        if descriptor_digest(raw) not in self._pool:
-            self._pool.check(descriptor, now)
-            self._take_descriptor(self._admission.verify_untrusted(raw))
-        return Accepted()
+                return Votes(fitting(voting.votes(epoch, digests)) if self._storage.may_vote else ())
+            case VoteHeld(_, index) if self._directories.get(peer) == index:
+                self._take_vote_held(request)
+                return Accepted()
+            case _:
+                return _NOT_HERE
 
 
 def _newer(have_epoch: int, view: CertifiedView | None, encoded: bytes | None) -> Reply:

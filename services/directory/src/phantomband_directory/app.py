@@ -14,6 +14,7 @@ from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband_directory.grpc_server import register
 from phantomband_directory.parts import NodeParts, NodeSettings, PeerNetwork
 from phantomband_directory.service import DirectoryService
+from phantomband_directory.stamps import Solver
 from phantomband_directory.store import FileStore, load_or_create_identity
 
 
@@ -38,6 +39,7 @@ def build(
     network: PeerNetwork,
     random: RandomSource,
     now: Callable[[], float] = time.time,
+    solver: Solver | None = None,
 ) -> DirectoryService:
     """Loads what is on disk and makes the service.
 
@@ -47,7 +49,7 @@ def build(
     genesis = load_genesis(files.genesis)
     key = load_or_create_identity(files.identity, random)
     store = FileStore(files.state, genesis.network_id)
-    return DirectoryService(genesis, key, settings, parts, network, now, random, store)
+    return DirectoryService(genesis, key, settings, parts, network, now, random, store, solver)
 
 
 async def run(service: DirectoryService, server: grpc.aio.Server) -> None:

@@ -30,7 +30,10 @@ class DirectoryServicer(pb_grpc.DirectoryServicer):  # type: ignore[misc]
         """One request of a peer or client."""
         if len(request.request) > MAX_REQUEST_BYTES or len(request.peer_link_key) not in (0, 32):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "request too long, or no link key")
-        return pb.PeerReplyMessage(response=self._service.answer(bytes(request.request), bytes(request.peer_link_key)))
+        if len(request.peer_ip) not in (0, 4, 16):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "an IP address has 4 or 16 bytes")
+        key, ip = bytes(request.peer_link_key), bytes(request.peer_ip)
+        return pb.PeerReplyMessage(response=self._service.answer(bytes(request.request), key, ip))
 
     async def WatchView(self, request: pb.WatchViewRequest, context: Context) -> AsyncIterator[pb.CertifiedViewMessage]:
         """The newest view, then each newer one."""
@@ -52,6 +55,7 @@ class DirectoryServicer(pb_grpc.DirectoryServicer):  # type: ignore[misc]
     async def Status(self, request: pb.DirectoryStatusRequest, context: Context) -> pb.DirectoryStatus:
         """How the directory stands."""
         status = self._service.status()
+        spread = status.spread
         return pb.DirectoryStatus(
             node_id=bytes(status.node_id),
             voter=status.voter,
@@ -64,6 +68,16 @@ class DirectoryServicer(pb_grpc.DirectoryServicer):  # type: ignore[misc]
             dropped_calls=status.dropped_calls,
             measured=status.measured,
             bad=[bytes(n) for n in status.bad],
+            clock=status.clock,
+            stamp=status.stamp,
+            table_contacts=spread.contacts,
+            table_records=spread.records,
+            gossip_rounds=spread.rounds,
+            gossip_bytes=spread.bytes,
+            reached=spread.reached,
+            unreached=spread.unreached,
+            convicted=spread.convicted,
+            storage=status.storage or "ok",
         )
 
 

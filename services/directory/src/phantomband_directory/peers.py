@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.netdir.genesis import Genesis
-from phantomband.core.netdir.requests import Reply, Request, decode_reply_untrusted, encode_request
+from phantomband.core.netdir.replies import Reply, decode_reply_untrusted
+from phantomband.core.netdir.requests import Request, encode_request
 
 from phantomband_directory.parts import Contact, PeerNetwork
 
@@ -30,6 +31,10 @@ class Peers:
         self._in_flight: Counter[int] = Counter()
         self.dropped = 0
         """Calls that were not made because too many were under way."""
+
+    def others(self, own: int | None) -> list[int]:
+        """Positions of all but this node's own."""
+        return [index for index in range(len(self._contacts)) if index != own]
 
     async def call(self, index: int, request: Request) -> Reply | None:
         """One call. Returns: the reply, or None when the peer gave none that can be used."""

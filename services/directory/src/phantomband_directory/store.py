@@ -1,32 +1,34 @@
-"""The service's files: identity, newest view, what was voted and signed, descriptors, evidence.
+"""The service's files: identity, newest view, what was voted and signed, and the records.
 
     identity            64 bytes, secret, mode 0600
     view                certified view (core/netdir/certified.py)
     memory.json         {"network": hex, "voted_epoch": n, "signed_epoch": n, "signed_digest": hex}
-    descriptors         (length 4 | signed descriptor) *
-    evidence/<name>     length 4 | first | length 4 | second
+    changes             (length 4 | change of the directory set) *
+    directory.db        descriptors, contacts, evidence (records_db.py)
 
-Every write goes to a new file, is flushed to disk and then takes the old one's name: a crash leaves one or
-the other.
+A write of the first three goes to a new file, is flushed to disk and then takes the old one's name: a crash leaves one
+or the other.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.crypto.sign import IDENTITY_PRIVATE_BYTES, IdentityKey
 from phantomband.core.errors import Malformed, UserError
 from phantomband.core.netdir.certified import MAX_CERTIFIED_BYTES
-from phantomband.core.netdir.descriptor import MAX_DESCRIPTOR_BYTES
+from phantomband.core.netdir.changes import MAX_CHANGE_BYTES
+from phantomband.core.netdir.descriptor import SUCCESSION_BYTES
 from phantomband.core.netdir.voting_events import Memory
 from phantomband.core.wire import Reader, lv32
 from phantomband.runtime.keystore import load_or_create, write_whole
 
-MAX_EVIDENCE_FILES = 256
-"""Evidence beyond this is only counted: a liar must not fill the disk."""
+from phantomband_directory.parts import Batch, Saved
+from phantomband_directory.records_db import RecordsDb
+
+SUCCESSION_FILE = "succession"
 
 
 def load_or_create_identity(path: Path, random: RandomSource) -> IdentityKey:
@@ -38,12 +40,29 @@ def load_or_create_identity(path: Path, random: RandomSource) -> IdentityKey:
     return IdentityKey(load_or_create(path, IDENTITY_PRIVATE_BYTES, random))
 
 
+def load_succession(home: Path) -> bytes:
+    """What the node's previous identity signed, if there was one and it was replaced (`phantomband node
+    renew-identity`); else empty.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = home / SUCCESSION_FILE
+    if not path.exists():
+        return b""
+    succession = path.read_bytes()
+    if len(succession) != SUCCESSION_BYTES:
+        raise UserError(f"{path}: damaged. Restore it, or remove it: the node then begins as a newcomer.")
+    return succession
+
+
 class FileStore:
     """`parts.Store` in one directory."""
 
     def __init__(self, directory: Path, network_id: bytes) -> None:
         self._directory, self._network_id = directory, network_id
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._records = RecordsDb(directory / "directory.db", network_id)
 
     def load_view(self) -> bytes | None:
         return self._read("view", MAX_CERTIFIED_BYTES)
@@ -81,25 +100,34 @@ class FileStore:
         }
         write_whole(self._directory / "memory.json", json.dumps(data).encode())
 
-    def load_descriptors(self) -> list[bytes]:
-        """Those that can be read: nodes will hand theirs in again."""
-        reader = Reader(self._read("descriptors", 2**31) or b"")
-        found: list[bytes] = []
+    def load_records(self) -> Saved:
+        return self._records.load()
+
+    def save_records(self, batch: Batch) -> bool:
+        return self._records.save(batch)
+
+    def save_published(self, published: int) -> None:
+        self._records.save_published(published)
+
+    def load_changes(self) -> list[bytes]:
+        """Those that were kept, in their order.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        reader, found = Reader(self._read("changes", 2**28) or b""), list[bytes]()
         try:
             while reader.remaining:
-                found.append(reader.lv32(MAX_DESCRIPTOR_BYTES))
-        except Malformed:
-            pass
+                found.append(reader.lv32(MAX_CHANGE_BYTES))
+        except Malformed as e:
+            raise UserError(f"{self._directory / 'changes'}: damaged. Remove it: others have the changes.") from e
         return found
 
-    def save_descriptors(self, descriptors: list[bytes]) -> None:
-        write_whole(self._directory / "descriptors", b"".join(map(lv32, descriptors)))
+    def save_changes(self, changes: list[bytes]) -> None:
+        write_whole(self._directory / "changes", b"".join(map(lv32, changes)))
 
     def save_evidence(self, name: str, first: bytes, second: bytes) -> None:
-        folder = self._directory / "evidence"
-        folder.mkdir(exist_ok=True, mode=0o700)
-        if len(list(folder.iterdir())) < MAX_EVIDENCE_FILES:
-            write_whole(folder / re.sub(r"[^a-z0-9-]", "-", name.lower()), lv32(first) + lv32(second))
+        self._records.save_evidence(name, first, second)
 
     def _read(self, name: str, limit: int) -> bytes | None:
         path = self._directory / name

@@ -45,6 +45,12 @@ SIGN_RECORD: Final = b"dht-record"
 SIGN_PROOF: Final = b"dht-proof"
 """Signature context: a directory proves to another who it is."""
 
+SIGN_SET_CHANGE: Final = b"set-change"
+"""Signature context: a change of the directory set."""
+
+SIGN_SUCCESSION: Final = b"succession"
+"""Signature context: an identity names the one that comes after it."""
+
 SIGN_GENERAL: Final = b"general"
 """Signature context where nothing narrower is named."""
 
@@ -68,5 +74,7 @@ def registry() -> tuple[bytes, ...]:
         SIGN_ECHO,
         SIGN_RECORD,
         SIGN_PROOF,
+        SIGN_SET_CHANGE,
+        SIGN_SUCCESSION,
         SIGN_GENERAL,
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -85,6 +86,19 @@ class IdentityPublicKey:
             self._mldsa.verify(signature[ED25519_SIGNATURE_BYTES:], covered)
         except InvalidSignature as e:
             raise Forged("a signature does not verify") from e
+
+
+class Signer(Protocol):
+    """Whoever can sign as one node: `IdentityKey` in memory, or a key that never leaves its hardware."""
+
+    @property
+    def public(self) -> IdentityPublicKey: ...
+
+    @property
+    def node_id(self) -> NodeId: ...
+
+    def sign(self, message: bytes, context: bytes = labels.SIGN_GENERAL) -> bytes:
+        """3,373 bytes, as `IdentityKey.sign`."""
 
 
 class IdentityKey:

@@ -8,7 +8,6 @@ claim until its node has proved it (proof.py). Distance is XOR, read as an integ
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -93,15 +92,15 @@ class Diversity:
 
     def __init__(self, near_limit: int, far_limit: int) -> None:
         self._near_limit, self._far_limit = near_limit, far_limit
-        self._near: Counter[bytes] = Counter()
-        self._far: Counter[bytes] = Counter()
+        self._near: dict[bytes, int] = {}
+        self._far: dict[bytes, int] = {}
 
     def allows(self, contact: Contact) -> bool:
-        return self._near[contact.near] < self._near_limit and self._far[contact.far] < self._far_limit
+        return self._far.get(contact.far, 0) < self._far_limit and self._near.get(contact.near, 0) < self._near_limit
 
     def add(self, contact: Contact) -> None:
-        self._near[contact.near] += 1
-        self._far[contact.far] += 1
+        self._near[contact.near] = self._near.get(contact.near, 0) + 1
+        self._far[contact.far] = self._far.get(contact.far, 0) + 1
 
     def remove(self, contact: Contact) -> None:
         """Forgets prefixes that nobody has any more: the tables stay as small as what they count."""

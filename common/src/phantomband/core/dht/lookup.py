@@ -9,9 +9,11 @@ nor is who names several that do not answer.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from phantomband.core.dht.contact import Contact, Diversity, by_distance, diverse
 from phantomband.core.dht.parameters import Parameters
@@ -29,13 +31,18 @@ class Held:
 
 @dataclass(slots=True)
 class _Path:
-    known: dict[NodeId, Contact] = field(default_factory=dict)
+    known: list[tuple[int, Contact]] = field(default_factory=list)
+    """With their distance to the target, closest first."""
     hops: dict[NodeId, int] = field(default_factory=dict)
+    """Of each that is known."""
     namer: dict[NodeId, NodeId] = field(default_factory=dict)
     """Whose answer brought a contact."""
     waits: Contact | None = None
     requests: int = 0
     done: bool = False
+
+
+_distance = itemgetter(0)
 
 
 class Lookup:
@@ -142,30 +149,30 @@ class Lookup:
         """Forgets what only `liar` named, unless it answered itself."""
         self._liars.add(liar)
         for node in [node for node, namer in path.namer.items() if namer == liar and node not in self._asked]:
-            path.known.pop(node, None)
             path.hops.pop(node, None)
             del path.namer[node]
+        path.known = [pair for pair in path.known if pair[1].node_id in path.hops]
 
     def _learn(self, path: _Path, contact: Contact, hops: int, namer: NodeId | None = None) -> None:
-        if contact.node_id != self._own and contact.node_id not in path.known:
-            path.known[contact.node_id] = contact
+        if contact.node_id != self._own and contact.node_id not in path.hops:
+            insort(path.known, (contact.number ^ self.target, contact), key=_distance)
             path.hops[contact.node_id] = hops
             if namer is not None:
                 path.namer[contact.node_id] = namer
 
     def _trim(self, path: _Path) -> None:
         """Forgets the furthest contacts that were not asked."""
-        if len(path.known) <= self._parameters.shortlist:
-            return
-        for contact in by_distance(path.known.values(), self.target)[self._parameters.shortlist :]:
+        furthest = path.known[self._parameters.shortlist :]
+        for _, contact in furthest:
             if contact.node_id not in self._asked:
-                del path.known[contact.node_id], path.hops[contact.node_id]
+                del path.hops[contact.node_id]
                 path.namer.pop(contact.node_id, None)
+        path.known[self._parameters.shortlist :] = [pair for pair in furthest if pair[1].node_id in path.hops]
 
     def _next(self, path: _Path) -> Contact | None:
         """The closest that no path has asked, among the s closest that are diverse and have not failed."""
         counted, seen = 0, Diversity(self._parameters.near_limit, self._parameters.far_limit)
-        for contact in by_distance(path.known.values(), self.target):
+        for _, contact in path.known:
             if contact.node_id in self._failed or not seen.allows(contact):
                 continue
             if contact.node_id not in self._asked:

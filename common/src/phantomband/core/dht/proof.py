@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from phantomband.core.crypto.labels import SIGN_PROOF
-from phantomband.core.crypto.sign import IDENTITY_PUBLIC_BYTES, IDENTITY_SIGNATURE_BYTES, IdentityKey, IdentityPublicKey
+from phantomband.core.crypto.sign import IDENTITY_PUBLIC_BYTES, IDENTITY_SIGNATURE_BYTES, IdentityPublicKey, Signer
 from phantomband.core.dht.contact import Contact
 from phantomband.core.errors import Forged, Malformed
 from phantomband.core.ids import NodeId
@@ -33,7 +33,7 @@ class Prover(Protocol):
 class IdentityProver:
     """The real one, with the node's identity key."""
 
-    def __init__(self, key: IdentityKey) -> None:
+    def __init__(self, key: Signer) -> None:
         self._key = key
 
     def prove(self, own: Contact, nonce: bytes, asker: NodeId) -> bytes:

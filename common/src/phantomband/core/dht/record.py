@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from phantomband.core.crypto.kdf import sha3_256
 from phantomband.core.crypto.labels import SIGN_RECORD
-from phantomband.core.crypto.sign import IDENTITY_PUBLIC_BYTES, IDENTITY_SIGNATURE_BYTES, IdentityKey, IdentityPublicKey
+from phantomband.core.crypto.sign import IDENTITY_PUBLIC_BYTES, IDENTITY_SIGNATURE_BYTES, IdentityPublicKey, Signer
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NodeId
+from phantomband.core.netdir.descriptor import MAX_DESCRIPTOR_BYTES
 from phantomband.core.wire import Reader, lv16, u8, u64
 
 FORMAT = 1
@@ -35,7 +36,10 @@ MAX_SKEW_SECONDS = 600
 """A record from further in the future is refused."""
 
 _FRAME_BYTES = 1 + NETWORK_BYTES + 1 + IDENTITY_PUBLIC_BYTES + 8 + 8 + 8 + 2
-MAX_RECORD_BYTES = _FRAME_BYTES + MAX_VALUE_BYTES + IDENTITY_SIGNATURE_BYTES
+_MAX_GENERIC_BYTES = _FRAME_BYTES + MAX_VALUE_BYTES + IDENTITY_SIGNATURE_BYTES
+
+MAX_RECORD_BYTES = max(_MAX_GENERIC_BYTES, 1 + 255 + MAX_DESCRIPTOR_BYTES)
+"""Of any kind: a descriptor with its stamp (descriptor_record.py) may be longer than the format above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def record_key(kind: int, publisher: NodeId) -> bytes:
 
 
 def sign_record(
-    key: IdentityKey, network_id: bytes, kind: int, version: int, published: int, expires: int, value: bytes
+    key: Signer, network_id: bytes, kind: int, version: int, published: int, expires: int, value: bytes
 ) -> SignedRecord:
     """Signs `value` as the publisher's record of that kind.
 
@@ -80,8 +84,8 @@ def decode_record_untrusted(encoded: bytes, network_id: bytes) -> SignedRecord:
         Malformed: not a record of this network.
         Forged: the signature does not verify.
     """
-    if len(encoded) > MAX_RECORD_BYTES:
-        raise Malformed(f"a record of {len(encoded)} bytes is over the limit of {MAX_RECORD_BYTES}")
+    if len(encoded) > _MAX_GENERIC_BYTES:
+        raise Malformed(f"a record of {len(encoded)} bytes is over the limit of {_MAX_GENERIC_BYTES}")
     reader = Reader(encoded)
     if (form := reader.u8()) != FORMAT:
         raise Malformed(f"unknown record format {form}")

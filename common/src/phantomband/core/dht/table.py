@@ -8,6 +8,7 @@ Kademlia, section 2.2; S/Kademlia, sections 4.1 and 4.2. What keeps an attacker 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from phantomband.core.dht.contact import Contact, Diversity, by_distance
@@ -28,7 +29,7 @@ class Entry:
 
 
 class _Group:
-    """A bucket, or the sibling list: contacts in no order, and how diverse they are."""
+    """A bucket, or the sibling list: contacts in the order of their coming, and how diverse they are."""
 
     __slots__ = ("entries", "prefixes", "touched")
 
@@ -56,7 +57,11 @@ class RoutingTable:
         self._own, self._parameters = own, parameters
         self._entries: dict[NodeId, Entry] = {}
         self._groups: dict[int, _Group] = {SIBLINGS: _Group(parameters)}
+        self._at: dict[int, list[Entry]] = {}
+        """All entries, the siblings too, by the bits of their distance from us."""
         self._all = Diversity(UNLIMITED, parameters.far_table_limit)
+        self._furthest: Entry | None = None
+        """Of the siblings, once they are as many as there may be."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -73,7 +78,12 @@ class RoutingTable:
 
     def closest(self, target: int, count: int) -> list[Contact]:
         """The `count` contacts closest to `target`, closest first; who did not answer last time is not named."""
-        return by_distance((one.contact for one in self._entries.values() if not one.failures), target)[:count]
+        found: list[Contact] = []
+        for near in self._by_nearness(target):
+            if len(found) >= count:
+                break
+            found += by_distance((one.contact for one in near if not one.failures), target)
+        return found[:count]
 
     def wants(self, contact: Contact) -> bool:
         """Whether a place could be found for it: worth the price of a proof."""
@@ -142,21 +152,31 @@ class RoutingTable:
         group = self._groups[SIBLINGS]
         if not group.prefixes.allows(contact):
             return False
-        return len(group.entries) < self._parameters.siblings or self._distance(contact) < self._distance(
-            self._furthest().contact
-        )
+        furthest = self._furthest
+        return furthest is None or self._distance(contact) < self._distance(furthest.contact)
 
     def _distance(self, contact: Contact) -> int:
         return contact.number ^ self._own.number
 
-    def _furthest(self) -> Entry:
-        return max(self._groups[SIBLINGS].entries, key=lambda entry: self._distance(entry.contact))
+    def _siblings_changed(self) -> None:
+        entries = self._groups[SIBLINGS].entries
+        full = len(entries) >= self._parameters.siblings
+        self._furthest = max(entries, key=lambda entry: self._distance(entry.contact)) if full else None
+
+    def _by_nearness(self, target: int) -> Iterator[list[Entry]]:
+        """All entries in lots, each lot closer to `target` than the next.
+
+        Who is at n bits of distance from us, where `target` is too, is at less than n bits from it. Who is closer
+        to us is at n bits from it, and who is at m > n bits from us is at m bits from it.
+        """
+        bits = (target ^ self._own.number).bit_length()
+        yield self._at.get(bits, [])
+        yield [entry for place, entries in self._at.items() if place < bits for entry in entries]
+        yield from (self._at[place] for place in sorted(self._at) if place > bits)
 
     def _add_sibling(self, contact: Contact, now: float) -> None:
         """The furthest sibling moves to its bucket, if that has room."""
-        group = self._groups[SIBLINGS]
-        if len(group.entries) == self._parameters.siblings:
-            moved = self._furthest()
+        if (moved := self._furthest) is not None:
             self._take_out(moved)
             moved.place = self._bucket(moved.contact)
             self._add_to_bucket(moved)
@@ -177,12 +197,18 @@ class RoutingTable:
     def _insert(self, entry: Entry) -> None:
         self._entries[entry.contact.node_id] = entry
         self._groups[entry.place].add(entry)
+        self._at.setdefault(self._bucket(entry.contact), []).append(entry)
         self._all.add(entry.contact)
+        if entry.place == SIBLINGS:
+            self._siblings_changed()
 
     def _take_out(self, entry: Entry) -> None:
         del self._entries[entry.contact.node_id]
         self._groups[entry.place].remove(entry)
+        self._at[self._bucket(entry.contact)].remove(entry)
         self._all.remove(entry.contact)
+        if entry.place == SIBLINGS:
+            self._siblings_changed()
 
     def _remove(self, entry: Entry) -> None:
         self._take_out(entry)
@@ -192,9 +218,12 @@ class RoutingTable:
     def _promote(self) -> None:
         """A free place in the sibling list goes to the closest contact of the buckets that fits."""
         group = self._groups[SIBLINGS]
-        fits = [e for e in self._entries.values() if e.place != SIBLINGS and group.prefixes.allows(e.contact)]
-        if fits:
-            entry = min(fits, key=lambda one: self._distance(one.contact))
-            self._groups[entry.place].remove(entry)
-            entry.place = SIBLINGS
-            group.add(entry)
+        for place in sorted(self._groups)[1:]:
+            fits = [entry for entry in self._groups[place].entries if group.prefixes.allows(entry.contact)]
+            if fits:
+                entry = min(fits, key=lambda one: self._distance(one.contact))
+                self._groups[place].remove(entry)
+                entry.place = SIBLINGS
+                group.add(entry)
+                self._siblings_changed()
+                return

@@ -44,7 +44,7 @@ KEY_BYTES: Final = 32
 
 
 class OnionKey(DhKey):
-    """A relay's onion key B. The view names the current one; the previous one stays valid for a while."""
+    """A relay's onion key B. The view names the current one; the previous and the next one are accepted too."""
 
     __slots__ = ()
 
@@ -148,9 +148,13 @@ class Responder:
         self, node_id: NodeId, keys: Sequence[OnionKey], network_id: bytes, replay: ReplayCache | None
     ) -> None:
         self._node_id, self._network_id, self._replay = node_id, network_id, replay
+        self.accept(keys)
+
+    def accept(self, keys: Sequence[OnionKey]) -> None:
+        """From now on these keys and no others: the keys were turned. What is known of a key that stays, stays."""
         self._keys = {key.public: key for key in keys}
-        if replay is not None:
-            replay.retain(self._keys)
+        if self._replay is not None:
+            self._replay.retain(self._keys)
 
     def admit(self, message: bytes, hop: int) -> None:
         """The checks that cost nothing, in PROTOCOL.md's order: length, hop, ID, KEYID, and X not seen

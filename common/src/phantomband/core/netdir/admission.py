@@ -35,12 +35,14 @@ from phantomband.core.netdir.descriptor import (
     decode_untrusted,
     decode_unverified,
 )
+from phantomband.core.netdir.epoch import NO_EPOCH
 from phantomband.core.netdir.genesis import Genesis
+from phantomband.core.netdir.view import NO_DIGEST
 from phantomband.core.work import stamp as stamps
 from phantomband.core.work.equihash import Parameters
 from phantomband.core.work.stamp import Challenge
 
-MIN_DESCRIPTOR_BYTES = 1 + DIGEST_BYTES + IDENTITY_BYTES + 2 * KEY_BYTES + SIGNATURE_BYTES
+MIN_DESCRIPTOR_BYTES = 1 + DIGEST_BYTES + IDENTITY_BYTES + 3 * KEY_BYTES + SIGNATURE_BYTES
 """Fields of fixed size alone (descriptor.py)."""
 
 _IDENTITY = slice(1 + DIGEST_BYTES, 1 + DIGEST_BYTES + IDENTITY_BYTES)
@@ -69,6 +71,10 @@ class RateRule:
     total: tuple[float, float] = (1000.0, 4000.0)
     max_networks: int = 4096
     """Buckets kept of each kind; beyond it the one least recently used is forgotten, and then full again."""
+
+
+NO_RATES = RateRule((1e9, 1e9), (1e9, 1e9), (1e9, 1e9))
+"""Test networks live on one address."""
 
 
 class PrefixRates:
@@ -127,22 +133,29 @@ class AdmissionRule:
 
 
 def rule_of(genesis: Genesis) -> AdmissionRule:
-    """What a network asks for: caps unless it is a test network. No work yet: a genesis file cannot ask for it."""
-    return AdmissionRule(caps=NO_CAPS if genesis.test_network else CapRule())
+    """What a network asks for: rates and caps unless it is a test network, and the work of its terms."""
+    work = genesis.terms.work
+    return AdmissionRule(work, rates=NO_RATES, caps=NO_CAPS) if genesis.test_network else AdmissionRule(work)
 
 
 class Admission:
     """Asks of descriptors what `rule` asks for. Its memory is bounded by the rule and by the view."""
 
-    def __init__(self, network_id: bytes, rule: AdmissionRule) -> None:
+    def __init__(self, network_id: bytes, rule: AdmissionRule, first_bits: int = 0) -> None:
+        """Args: first_bits: difficulty of stamps that are made before there is any view."""
         self._head = bytes((VERSION,)) + network_id
         self._network_id, self._rule = network_id, rule
         self._rates = PrefixRates(rule.rates)
-        self._anchors: dict[int, Anchor] = {}
+        self._anchors: dict[int, Anchor] = {NO_EPOCH: Anchor(NO_DIGEST, first_bits)}
         self._members: frozenset[NodeId] = frozenset()
         self._counter = CapCounter(rule.caps)
         self.counts: Counter[Rung] = Counter()
         """How far descriptors came."""
+
+    @property
+    def asks_work(self) -> bool:
+        """Whether a descriptor needs a stamp."""
+        return self._rule.parameters is not None
 
     def new_view(self, epoch: int, view_digest: bytes, bits: int, members: Iterable[Member]) -> None:
         """A newer view was certified: stamps may be made for it, and its nodes use up the caps."""

@@ -1,8 +1,9 @@
 """What directories say to each other in an epoch: VOTE, ECHO, SIGNATURE. PROTOCOL.md section 7, point 2.
 
-    head      = version 1 | network id 32 | epoch 8 | directory 1
-    vote      = head | previous epoch 8 | previous digest 32 | time 8 | count 2 | entries | signature 3,373
-    entry     = node id 32 | descriptor digest 32 | published 8 | flags 2 | weight 4             (78 bytes)
+    head      = version 2 | network id 32 | epoch 8 | directory 1
+    vote      = head | previous epoch 8 | previous digest 32 | time 8 | pending change's digest 32
+              | count 2 | entries | signature 3,373
+    entry     = node id 32 | descriptor digest 32 | published 8 | flags 2 | weight 4 | since 8      (86 bytes)
     echo      = head | count 1 | (directory 1 | vote digest 32) * count | signature 3,373
     share     = head | previous digest 32 | view digest 32 | set id 32 | signature 3,373
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from phantomband.core.crypto.labels import SIGN_ECHO, SIGN_VIEW, SIGN_VOTE
-from phantomband.core.crypto.sign import IdentityKey, IdentityPublicKey
+from phantomband.core.crypto.sign import IdentityPublicKey, Signer
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
 from phantomband.core.netdir.certified import certificate_message
@@ -26,10 +27,10 @@ from phantomband.core.netdir.codec import DIGEST_BYTES, SIGNATURE_BYTES, Label, 
 from phantomband.core.netdir.genesis import MAX_DIRECTORIES, Genesis
 from phantomband.core.wire import Reader, u8, u16, u32, u64
 
-VERSION = 1
+VERSION = 2
 
-MAX_VOTE_ENTRIES = 768
-"""So that a vote fits a request of 64 KiB. A larger network needs votes in pieces or as differences."""
+MAX_VOTE_ENTRIES = 18_000
+"""As many as a view has room for. A vote that is too long for a request is fetched by GET_VOTES (requests.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,17 @@ class VoteEntry:
     published: int
     flags: int
     weight: int
+    since: int = 0
+    """Epoch of the first view that had the node, as this directory remembers it."""
 
     def encode(self) -> bytes:
-        return self.node_id + self.descriptor + u64(self.published) + u16(self.flags) + u32(self.weight)
+        keys = self.node_id + self.descriptor + u64(self.published)
+        return keys + u16(self.flags) + u32(self.weight) + u64(self.since)
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         node_id, descriptor = NodeId(reader.take(NODE_ID_BYTES)), reader.take(DIGEST_BYTES)
-        return cls(node_id, descriptor, reader.u64(), reader.u16(), reader.u32())
+        return cls(node_id, descriptor, reader.u64(), reader.u16(), reader.u32(), reader.u64())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,14 @@ class Vote:
     previous: bytes
     time: int
     entries: tuple[VoteEntry, ...]
+    pending: bytes = bytes(DIGEST_BYTES)
+    """Of the change of the directory set that is known here and does not act yet."""
 
     def encode(self) -> bytes:
         """Everything but the signature."""
         head = u8(VERSION) + self.network_id + u64(self.epoch) + u8(self.directory)
-        head += u64(self.previous_epoch) + self.previous + u64(self.time) + u16(len(self.entries))
+        head += u64(self.previous_epoch) + self.previous + u64(self.time) + self.pending
+        head += u16(len(self.entries))
         return head + b"".join(entry.encode() for entry in self.entries)
 
     @classmethod
@@ -75,13 +82,13 @@ class Vote:
         reader = Reader(data)
         network_id, epoch, directory = _read_head(reader)
         previous_epoch, previous, time = reader.u64(), reader.take(DIGEST_BYTES), reader.u64()
-        count = reader.u16()
+        pending, count = reader.take(DIGEST_BYTES), reader.u16()
         if count > MAX_VOTE_ENTRIES:
             raise Malformed(f"a vote has at most {MAX_VOTE_ENTRIES} entries, not {count}")
         entries = tuple(VoteEntry.read(reader) for _ in range(count))
         _skip_signature(reader)
         sorted_unique([entry.node_id for entry in entries], "entries of a vote")
-        return cls(network_id, epoch, directory, previous_epoch, previous, time, entries)
+        return cls(network_id, epoch, directory, previous_epoch, previous, time, entries, pending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +154,12 @@ def vote_digest(encoded: bytes) -> bytes:
     return Label.VOTE.digest(encoded[:-SIGNATURE_BYTES])
 
 
-def sign_vote(vote: Vote, key: IdentityKey) -> bytes:
+def sign_vote(vote: Vote, key: Signer) -> bytes:
     """Returns: the vote as it is sent."""
     return vote.encode() + key.sign(vote.encode(), SIGN_VOTE)
 
 
-def sign_echo(echo: Echo, key: IdentityKey) -> bytes:
+def sign_echo(echo: Echo, key: Signer) -> bytes:
     """Returns: the echo as it is sent."""
     return echo.encode() + key.sign(echo.encode(), SIGN_ECHO)
 

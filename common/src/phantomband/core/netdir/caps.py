@@ -69,8 +69,8 @@ class Member:
 
 
 def members_of(view: View) -> tuple[Member, ...]:
-    """The nodes of a view, to be counted; a view does not say since when, so `since` is its epoch."""
-    return tuple(Member(entry.node_id, entry.addresses, entry.family, view.epoch) for entry in view.entries)
+    """The nodes of a view, to be counted."""
+    return tuple(Member(entry.node_id, entry.addresses, entry.family, entry.since) for entry in view.entries)
 
 
 class CapCounter:
@@ -107,7 +107,10 @@ def within_caps(members: Sequence[Member], rule: CapRule, salt: bytes) -> frozen
 
 
 class FirstSeen:
-    """Since which epoch each node has been in certified views: all that probation needs to know.
+    """Since which epoch each node has been in certified views, as far as one directory remembers: probation goes by it.
+
+    A view says of its own nodes since when; this remembers the absent ones too, so that a node that was off for a day
+    does not begin anew.
 
     Args:
         max_nodes: of those not in the newest view, so many are remembered; the longest absent are forgotten first.
@@ -117,37 +120,37 @@ class FirstSeen:
         self._max_nodes = max_nodes
         self._seen: dict[NodeId, tuple[int, int]] = {}
 
-    def note(self, epoch: int, nodes: Iterable[NodeId]) -> int:
-        """A view was certified.
-
-        Returns: how many of its nodes joined: they were in no view that is remembered.
-        """
-        joined = 0
-        for node in nodes:
-            since, last = self._seen.pop(node, (epoch, epoch))
-            if last + FORGET_EPOCHS <= epoch:
-                since = epoch
-            joined += since == epoch
+    def note(self, epoch: int, nodes: Iterable[tuple[NodeId, int]]) -> None:
+        """A view was certified; it has these nodes, each since an epoch."""
+        for node, since in nodes:
+            self._seen.pop(node, None)
             self._seen[node] = (since, epoch)  # at the end again: the first is the longest absent
         present = sum(last == epoch for _, last in self._seen.values())
         for node, (_, last) in list(self._seen.items()):
             if last == epoch or (len(self._seen) <= self._max_nodes + present and last + FORGET_EPOCHS > epoch):
                 break
             del self._seen[node]
-        return joined
 
-    def since(self, node: NodeId, epoch: int) -> int:
-        """The epoch that first had the node; `epoch` for a newcomer."""
-        return self._seen.get(node, (epoch, epoch))[0]
+    def succeeded(self, old: NodeId) -> None:
+        """Another identity has taken this one's place: what it was counts for that one only."""
+        self._seen.pop(old, None)
 
-    def on_probation(self, node: NodeId, epoch: int, epochs: int) -> bool:
-        """Whether the node was first seen less than `epochs` epochs before `epoch`. Nobody is whom the network's first
-        `epochs` epochs had: a new network would have neither guards nor exits."""
-        since = self.since(node, epoch)
-        return since > epochs and epoch - since < epochs
+    def since(self, node: NodeId, epoch: int, predecessor: NodeId | None = None) -> int:
+        """The epoch that first had the node, or the identity it comes after; `epoch` for a newcomer."""
+        found = self._seen.get(node)
+        if found is None and predecessor is not None:
+            found = self._seen.get(predecessor)
+        since, last = found or (epoch, epoch)
+        return since if last + FORGET_EPOCHS > epoch else epoch
 
     def __len__(self) -> int:
         return len(self._seen)
+
+
+def on_probation(since: int, epoch: int, epochs: int) -> bool:
+    """Whether a node of `since` is too new in `epoch`. Nobody is whom the network's first `epochs` epochs had: a new
+    network would have neither guards nor exits."""
+    return since > epochs and epoch - since < epochs
 
 
 def without_probationers(flags: int, on_probation: bool) -> int:

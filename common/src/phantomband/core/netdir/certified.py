@@ -16,6 +16,7 @@ from typing import Self
 from phantomband.core.crypto.labels import SIGN_VIEW
 from phantomband.core.crypto.sign import IdentityPublicKey
 from phantomband.core.errors import Malformed, PhantomBandError
+from phantomband.core.netdir.changes import Sets
 from phantomband.core.netdir.codec import SIGNATURE_BYTES, sorted_unique
 from phantomband.core.netdir.epoch import NO_EPOCH, EpochClock
 from phantomband.core.netdir.genesis import MAX_DIRECTORIES, Genesis
@@ -32,6 +33,10 @@ CLOCK_SKEW_SECONDS = 60
 
 class TooFewSignatures(Malformed):
     """The view is not certified: fewer than a quorum of the genesis set signed it."""
+
+
+class UnknownSet(Malformed):
+    """Certified by directories that the changes known here do not lead to: there may be newer changes to ask for."""
 
 
 class RolledBack(Malformed):
@@ -117,21 +122,24 @@ def freshness(view: View, clock: EpochClock, now: float) -> Freshness:
     return Freshness.STALE if now < clock.stale_until(view.epoch) else Freshness.EXPIRED
 
 
-def verify_untrusted(data: bytes, genesis: Genesis, now: float, highest_epoch_seen: int) -> CertifiedView:
+def verify_untrusted(data: bytes, sets: Sets, now: float, highest_epoch_seen: int) -> CertifiedView:
     """Checks everything that makes a view one to use: cheap checks first, signatures last.
 
     Args:
+        sets: the directories whose quorum certifies, by epoch.
         highest_epoch_seen: epoch of the newest view accepted so far, 0 for none.
 
     Raises:
         Malformed: not a view of this network and genesis set, or (children) RolledBack, Expired, NotYetValid,
-            TooFewSignatures.
+            TooFewSignatures, UnknownSet.
         Forged: a signature does not verify.
     """
     certified = CertifiedView.decode_untrusted(data)
     view = certified.view
-    if view.network_id != genesis.network_id or view.set_id != genesis.set_id:
-        raise Malformed("the view belongs to another network or another set of directories")
+    if view.network_id != sets.network_id:
+        raise Malformed("the view belongs to another network")
+    if view.set_id != (genesis := sets.at(view.epoch)).set_id:
+        raise UnknownSet("the view was certified by a set of directories that is not known here")
     _check_times(view, genesis.clock, now)
     if view.epoch < highest_epoch_seen:
         raise RolledBack(f"view of epoch {view.epoch}, but epoch {highest_epoch_seen} was seen already")
@@ -142,8 +150,8 @@ def verify_untrusted(data: bytes, genesis: Genesis, now: float, highest_epoch_se
 class ViewKeeper:
     """Holds the newest certified view of one party: never goes back, never crosses a fork."""
 
-    def __init__(self, genesis: Genesis, highest_epoch_seen: int = NO_EPOCH) -> None:
-        self._genesis = genesis
+    def __init__(self, sets: Sets, highest_epoch_seen: int = NO_EPOCH) -> None:
+        self._sets = sets
         self._highest = highest_epoch_seen
         self.current: CertifiedView | None = None
 
@@ -161,7 +169,7 @@ class ViewKeeper:
             Malformed: it is not to be used; the one held stays.
             Forked: it contradicts the one held.
         """
-        return self.accept(verify_untrusted(data, self._genesis, now, self._highest))
+        return self.accept(verify_untrusted(data, self._sets, now, self._highest))
 
     def accept(self, certified: CertifiedView) -> bool:
         """Takes a view that was verified."""

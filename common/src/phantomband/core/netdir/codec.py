@@ -40,6 +40,7 @@ class Label(Enum):
     VOTE = b"phantomband-vote-1"
     VIEW = b"phantomband-view-1"
     FAMILY = b"phantomband-family-1"
+    SET_CHANGE = b"phantomband-set-change-1"
 
     def digest(self, message: bytes) -> bytes:
         """Returns: 32 bytes, SHA3-256(label | 0x00 | message). No label holds a zero byte: none begins

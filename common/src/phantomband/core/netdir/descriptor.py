@@ -1,12 +1,18 @@
 """A node's descriptor: who it is, its keys, where it listens, what it offers; signed by its identity.
 
-    version 1 | network id 32 | identity 1,984 | link key 32 | onion key 32 | addresses 1+n (address.py)
-    | exit policy 2+n | bandwidth 8 | family count 1 | family node ids 32 each | nickname 1+n | software 1+n
-    | mix strategy 1+n | padding 1+n | published 8 | expires 8 | signature 3,373
+    version 2 | network id 32 | identity 1,984 | link key 32 | onion key 32 | next onion key 32
+    | addresses 1+n (address.py) | exit policy 2+n | bandwidth 8 | capacity 8 | family count 1
+    | family node ids 32 each | nickname 1+n | software 1+n | mix strategy 1+n | padding 1+n
+    | published 8 | expires 8 | succession 2 + (0 or 5,357) | signature 3,373
 
 The signature (core/crypto/sign.py, context "descriptor") covers everything before it. The node id is not
 carried: it is the hash of the identity. The digest that votes name covers all but the signature, which is
 never twice the same.
+
+    succession = previous identity 1,984 | its signature 3,373
+
+An operator who changes the identity key keeps the node's standing so: the previous identity signs (context
+"succession") network id 32 | node id 32 of the new one.
 """
 
 from __future__ import annotations
@@ -15,8 +21,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Self
 
-from phantomband.core.crypto.labels import SIGN_DESCRIPTOR
-from phantomband.core.crypto.sign import IdentityKey, IdentityPublicKey
+from phantomband.core.crypto.labels import SIGN_DESCRIPTOR, SIGN_SUCCESSION
+from phantomband.core.crypto.sign import IdentityPublicKey, Signer
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
 from phantomband.core.netdir.address import NodeAddress, encode_addresses, read_addresses_untrusted
@@ -34,7 +40,7 @@ from phantomband.core.netdir.codec import (
 from phantomband.core.netdir.exit_policy import MAX_POLICY_BYTES, cached_policy
 from phantomband.core.wire import Reader, lv8, lv16, u8, u64
 
-VERSION = 1
+VERSION = 2
 
 MAX_DESCRIPTOR_BYTES = 16 * 1024
 """With its signature."""
@@ -50,12 +56,14 @@ MAX_PADDING_BYTES = 64
 MAX_LIFETIME_SECONDS = 7 * 86400
 """From published to expires."""
 
+SUCCESSION_BYTES = IDENTITY_BYTES + SIGNATURE_BYTES
+
 _NICKNAME = re.compile(r"[A-Za-z0-9._-]{0,32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What a node says of itself. Keys are raw bytes; times are Unix seconds; bandwidth is bytes a second."""
+    """What a node says of itself. Keys are raw bytes; times are Unix seconds; bandwidth and capacity bytes a second."""
 
     network_id: bytes
     identity: bytes
@@ -72,6 +80,12 @@ class Descriptor:
     expires: int
     padding: str = "off"
     """How the node paces its links (`core.shaping.Shape.text`); any text is taken, a later release may know more."""
+    next_onion_key: bytes = bytes(KEY_BYTES)
+    """Takes the place of `onion_key` at the next rotation; the relay accepts it from now on. Zeros: none is planned."""
+    capacity: int = 0
+    """The most that the node has carried, as it measured; `bandwidth` is what it is willing to."""
+    succession: bytes = b""
+    """Empty, or 5,357 bytes."""
     node_id: NodeId = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -80,6 +94,7 @@ class Descriptor:
             ("identity", self.identity, IDENTITY_BYTES),
             ("link key", self.link_key, KEY_BYTES),
             ("onion key", self.onion_key, KEY_BYTES),
+            ("next onion key", self.next_onion_key, KEY_BYTES),
         ):
             if len(value) != size:
                 raise Malformed(f"a descriptor's {name} has {size} bytes, not {len(value)}")
@@ -92,10 +107,19 @@ class Descriptor:
         text_untrusted(self.mix.encode(), "mix strategy", MAX_MIX_BYTES)
         text_untrusted(self.padding.encode(), "padding", MAX_PADDING_BYTES)
         cached_policy(self.exit_policy)
-        if not 0 <= self.bandwidth <= U64_MAX:
-            raise Malformed("bandwidth must fit 64 bits")
+        if not (0 <= self.bandwidth <= U64_MAX and 0 <= self.capacity <= U64_MAX):
+            raise Malformed("bandwidth and capacity must fit 64 bits")
+        if len(self.succession) not in (0, SUCCESSION_BYTES):
+            raise Malformed(f"a succession has {SUCCESSION_BYTES} bytes, or none")
+        if self.succession.startswith(self.identity):
+            raise Malformed("an identity cannot come after itself")
         if not 0 <= self.published < self.expires <= self.published + MAX_LIFETIME_SECONDS <= U64_MAX:
             raise Malformed("a descriptor expires after it was published, and within a week")
+
+    @property
+    def predecessor(self) -> NodeId | None:
+        """The node that this one was before its identity changed."""
+        return NodeId(node_id_bytes(self.succession[:IDENTITY_BYTES])) if self.succession else None
 
     def encode(self) -> bytes:
         """Everything but the signature."""
@@ -106,9 +130,11 @@ class Descriptor:
                 self.identity,
                 self.link_key,
                 self.onion_key,
+                self.next_onion_key,
                 encode_addresses(self.addresses),
                 lv16(self.exit_policy.encode()),
                 u64(self.bandwidth),
+                u64(self.capacity),
                 u8(len(self.family)),
                 *self.family,
                 lv8(self.nickname.encode()),
@@ -117,6 +143,7 @@ class Descriptor:
                 lv8(self.padding.encode()),
                 u64(self.published),
                 u64(self.expires),
+                lv16(self.succession),
             )
         )
 
@@ -124,14 +151,17 @@ class Descriptor:
     def _read(cls, reader: Reader) -> Self:
         if (version := reader.u8()) != VERSION:
             raise Malformed(f"unknown descriptor version {version}")
+        # In the order of the encoding: arguments are evaluated from first to last.
         return cls(
             network_id=reader.take(DIGEST_BYTES),
             identity=reader.take(IDENTITY_BYTES),
             link_key=reader.take(KEY_BYTES),
             onion_key=reader.take(KEY_BYTES),
+            next_onion_key=reader.take(KEY_BYTES),
             addresses=read_addresses_untrusted(reader),
             exit_policy=read_policy_untrusted(reader),
             bandwidth=reader.u64(),
+            capacity=reader.u64(),
             family=_read_family(reader),
             nickname=text_untrusted(reader.lv8(), "nickname", MAX_NICKNAME_BYTES),
             software=text_untrusted(reader.lv8(), "software version", MAX_SOFTWARE_BYTES),
@@ -139,6 +169,7 @@ class Descriptor:
             padding=text_untrusted(reader.lv8(), "padding", MAX_PADDING_BYTES),
             published=reader.u64(),
             expires=reader.u64(),
+            succession=reader.lv16(),
         )
 
 
@@ -155,12 +186,17 @@ class SignedDescriptor:
         return self.descriptor.node_id
 
 
+def sign_succession(old: Signer, network_id: bytes, new: NodeId) -> bytes:
+    """Returns: 5,357 bytes for the descriptors of `new`, in the name of the identity that it comes after."""
+    return old.public.raw + old.sign(network_id + new, SIGN_SUCCESSION)
+
+
 def descriptor_digest(encoded: bytes) -> bytes:
     """Returns: 32 bytes, the name of a signed descriptor in votes and requests."""
     return Label.DESCRIPTOR.digest(encoded[:-SIGNATURE_BYTES])
 
 
-def sign_descriptor(descriptor: Descriptor, key: IdentityKey) -> SignedDescriptor:
+def sign_descriptor(descriptor: Descriptor, key: Signer) -> SignedDescriptor:
     """Signs with the node's identity key, which must be the one that the descriptor names."""
     body = descriptor.encode()
     encoded = body + key.sign(body, SIGN_DESCRIPTOR)
@@ -195,7 +231,11 @@ def decode_untrusted(encoded: bytes, network_id: bytes) -> SignedDescriptor:
     if descriptor.network_id != network_id:
         raise Malformed("the descriptor belongs to another network")
     body, signature = encoded[:-SIGNATURE_BYTES], encoded[-SIGNATURE_BYTES:]
-    IdentityPublicKey(descriptor.identity).verify(signature, body, SIGN_DESCRIPTOR)
+    public = IdentityPublicKey(descriptor.identity)
+    public.verify(signature, body, SIGN_DESCRIPTOR)
+    if descriptor.succession:
+        before = IdentityPublicKey(descriptor.succession[:IDENTITY_BYTES])
+        before.verify(descriptor.succession[IDENTITY_BYTES:], network_id + public.node_id, SIGN_SUCCESSION)
     return SignedDescriptor(descriptor, encoded, descriptor_digest(encoded))
 
 

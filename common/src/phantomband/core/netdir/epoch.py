@@ -20,6 +20,8 @@ MAX_SECONDS = 7 * 86400
 
 MAX_STARTUP_EPOCHS = 100_000
 
+LEAST_CLOSING_SECONDS = 1.0
+
 VALID_EPOCHS = 3
 """A view is in force this many regular epochs after it took effect."""
 
@@ -72,17 +74,23 @@ class EpochClock:
     def length(self, epoch: int) -> int:
         return self.end(epoch) - self.start(epoch)
 
+    def closing(self, epoch: int) -> float:
+        """Seconds from the cut-off to the end: a quarter, but a second if that is not over half. Three messages a
+        directory need their time on a busy machine, however short a test network's epochs are."""
+        length = self.length(epoch)
+        return max(length / 4, min(length / 2, LEAST_CLOSING_SECONDS))
+
     def cutoff(self, epoch: int) -> float:
         """Upload cut-off, T - E/4: descriptors that come later wait for the next epoch; votes go out."""
-        return self.end(epoch) - self.length(epoch) / 4
+        return self.end(epoch) - self.closing(epoch)
 
     def echo_deadline(self, epoch: int) -> float:
-        """Echoes go out here at the latest: a third of the last quarter after the cut-off."""
-        return self.cutoff(epoch) + self.length(epoch) / 12
+        """Echoes go out here at the latest: a third of the way from the cut-off to the end."""
+        return self.cutoff(epoch) + self.closing(epoch) / 3
 
     def sign_deadline(self, epoch: int) -> float:
-        """Votes are counted here at the latest: two thirds of the last quarter after the cut-off."""
-        return self.cutoff(epoch) + self.length(epoch) / 6
+        """Votes are counted here at the latest: two thirds of that way."""
+        return self.cutoff(epoch) + 2 * self.closing(epoch) / 3
 
     def fresh_until(self, epoch: int) -> int:
         """When the next view should have replaced this epoch's."""

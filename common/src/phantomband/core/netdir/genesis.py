@@ -8,15 +8,21 @@ the way.
 
 Canonical encoding, hashed under "phantomband-genesis-1" to the 32-byte network id:
 
-    version 1 | name 1+n | test network 1 | start 8 | startup epochs 4 | startup seconds 4 | epoch seconds 4
-    | min relays 2 | count 1 | directories in their order
+    version 2 | name 1+n | test network 1 | start 8 | startup epochs 4 | startup seconds 4 | epoch seconds 4
+    | min relays 2 | terms | count 1 | directories in their order
 
+    terms     = n 2 | k 1 (0, 0: no work) | floor 1 | ceiling 1 | expected joins 2 | window 1
+                | probation epochs 2 | notice epochs 2
     directory = nickname 1+n | identity 1,984 | link key 32 | addresses 1+n (address.py)
+
+The set of directories changes later by its own quorum (changes.py): `with_directories` is the same network with
+another set.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from phantomband.core.errors import Malformed, UserError
 from phantomband.core.ids import NodeId
@@ -31,13 +37,46 @@ from phantomband.core.netdir.codec import (
 from phantomband.core.netdir.descriptor import check_nickname
 from phantomband.core.netdir.epoch import EpochClock
 from phantomband.core.wire import lv8, u8, u16, u32, u64
+from phantomband.core.work.difficulty import FREE, DifficultyRule
+from phantomband.core.work.equihash import Parameters
 
-VERSION = 1
+VERSION = 2
 
 MAX_DIRECTORIES = 32
 """Public networks have 7 to 9, a laptop 1 to 4."""
 
 MAX_NAME_BYTES = 64
+
+MAX_EPOCHS = 65535
+"""Of probation, or of notice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a network asks of newcomers, and of changes of its directories. The default asks for nothing."""
+
+    work: Parameters | None = None
+    """Of Equihash; None: no stamps."""
+    difficulty: DifficultyRule = FREE
+    probation_epochs: int = 0
+    """So long newcomers are neither guard nor exit, and their weight grows slowly."""
+    notice_epochs: int = 2
+    """A change of the directories acts so many epochs after they learn of it, at the least."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.probation_epochs <= MAX_EPOCHS and 1 <= self.notice_epochs <= MAX_EPOCHS):
+            raise UserError(f"Epochs of probation are 0 to {MAX_EPOCHS}, those of notice 1 to {MAX_EPOCHS}.")
+
+    def encode(self) -> bytes:
+        """Returns: 12 bytes."""
+        rule, n, k = self.difficulty, 0, 0
+        if self.work is not None:
+            n, k = self.work.n, self.work.k
+        work = u16(n) + u8(k) + u8(rule.floor) + u8(rule.ceiling) + u16(rule.expected) + u8(rule.window)
+        return work + u16(self.probation_epochs) + u16(self.notice_epochs)
+
+
+NO_TERMS = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +113,9 @@ class Genesis:
     clock: EpochClock
     min_relays: int
     directories: tuple[DirectoryInfo, ...]
+    terms: Terms = NO_TERMS
+    changed: bytes = b""
+    """Network id of the genesis that this one has come from by changes of the set; empty for the file itself."""
     network_id: bytes = field(init=False)
     set_id: bytes = field(init=False)
 
@@ -88,8 +130,16 @@ class Genesis:
         identities = [directory.identity for directory in self.directories]
         if len(set(identities)) != len(identities):
             raise UserError("directories name one identity twice; each needs its own key.")
-        object.__setattr__(self, "network_id", Label.GENESIS.digest(self.encode()))
+        object.__setattr__(self, "network_id", self.changed or Label.GENESIS.digest(self.encode()))
         object.__setattr__(self, "set_id", Label.DIRECTORY_SET.digest(u8(len(identities)) + b"".join(identities)))
+
+    def with_directories(self, directories: tuple[DirectoryInfo, ...]) -> Self:
+        """The same network with another set of directories."""
+        return replace(self, directories=directories, changed=self.network_id)
+
+    def at(self, epoch: int) -> Self:
+        """Itself: as a `changes.Sets` without any change."""
+        return self
 
     @property
     def size(self) -> int:
@@ -129,6 +179,7 @@ class Genesis:
                 u32(clock.startup_seconds),
                 u32(clock.epoch_seconds),
                 u16(self.min_relays),
+                self.terms.encode(),
                 u8(len(self.directories)),
                 *(directory.encode() for directory in self.directories),
             )

@@ -1,10 +1,14 @@
 """The genesis file: JSON that a person can read, checked to the last field.
 
-{"phantomband_genesis": 1, "network": "my-net", "network_id": "<64 hex digits>", "test_network": true,
+{"phantomband_genesis": 2, "network": "my-net", "network_id": "<64 hex digits>", "test_network": true,
  "epochs": {"start": 1790000000, "startup_epochs": 60, "startup_seconds": 1, "epoch_seconds": 30},
  "min_relays": 3,
+ "terms": {"work": {"n": 120, "k": 5, "floor": 4, "ceiling": 12, "expected_joins": 8, "window": 3},
+           "probation_epochs": 24, "notice_epochs": 24},
  "directories": [{"nickname": "a", "identity": "<base64>", "link_key": "<base64>",
                   "addresses": ["tcp://192.0.2.1:9001"]}]}
+
+`work` is null where stamps are not asked for.
 """
 
 from __future__ import annotations
@@ -14,14 +18,17 @@ import binascii
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import TypeVar
 
 from phantomband.core.errors import Malformed, UserError
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.epoch import EpochClock
-from phantomband.core.netdir.genesis import DirectoryInfo, Genesis
+from phantomband.core.netdir.genesis import DirectoryInfo, Genesis, Terms
+from phantomband.core.work.difficulty import FREE, DifficultyRule
+from phantomband.core.work.equihash import Parameters
 
-FORMAT = 1
+FORMAT = 2
 MAX_FILE_BYTES = 1024 * 1024
 
 _COPY = "Get an unchanged copy from whoever runs the network, or generate it anew."
@@ -80,12 +87,33 @@ def genesis_text(genesis: Genesis) -> str:
             "epoch_seconds": clock.epoch_seconds,
         },
         "min_relays": genesis.min_relays,
+        "terms": _terms_json(genesis.terms),
         "directories": [_directory_json(directory) for directory in genesis.directories],
     }
     return json.dumps(data, indent=2) + "\n"
 
 
-_TOP = ("phantomband_genesis", "network", "network_id", "test_network", "epochs", "min_relays", "directories")
+def directory_text(directory: DirectoryInfo) -> str:
+    """One directory as it stands in a genesis file; what its operator hands to whoever writes one."""
+    return json.dumps(_directory_json(directory), indent=2) + "\n"
+
+
+def parse_directory(raw: bytes, source: str) -> DirectoryInfo:
+    """The same from a file named `source`.
+
+    Raises:
+        UserError: as `load_genesis`.
+    """
+    try:
+        data = json.loads(raw[:MAX_FILE_BYTES])
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{source}: not JSON ({e}). {_COPY}") from e
+    return _directory(_Fields(data, source, "", _DIRECTORY))
+
+
+_TOP = ("phantomband_genesis", "network", "network_id", "test_network", "epochs", "min_relays", "terms", "directories")
+_TERMS = ("work", "probation_epochs", "notice_epochs")
+_WORK = ("n", "k", "floor", "ceiling", "expected_joins", "window")
 _EPOCHS = ("start", "startup_epochs", "startup_seconds", "epoch_seconds")
 _DIRECTORY = ("nickname", "identity", "link_key", "addresses")
 
@@ -106,7 +134,7 @@ class _Fields:
         name = f"{self._prefix}{key}".rstrip(".") or "the file"
         return UserError(f"{self._source}: {name}: {problem}. {_COPY}")
 
-    def get(self, key: str, kind: type[_T], what: str) -> _T:
+    def get(self, key: str, kind: type[_T] | tuple[type[_T], ...], what: str) -> _T:
         value = self._data.get(key)
         if key not in self._data:
             raise self.error(key, "is missing")
@@ -141,7 +169,10 @@ def _genesis(top: _Fields) -> Genesis:
             test_network=top.get("test_network", bool, "true or false"),
             clock=EpochClock(*(epochs.number(key) for key in _EPOCHS)),
             min_relays=top.number("min_relays"),
-            directories=tuple(_directory(top, i, item) for i, item in enumerate(directories)),
+            directories=tuple(
+                _directory(top.nested(f"directories[{i}]", item, _DIRECTORY)) for i, item in enumerate(directories)
+            ),
+            terms=_terms(top.nested("terms", top.get("terms", dict, "a JSON object"), _TERMS)),
         )
     except UserError as e:
         if str(e).startswith(top._source):
@@ -152,8 +183,25 @@ def _genesis(top: _Fields) -> Genesis:
     return genesis
 
 
-def _directory(top: _Fields, index: int, data: object) -> DirectoryInfo:
-    fields = top.nested(f"directories[{index}]", data, _DIRECTORY)
+def _terms(fields: _Fields) -> Terms:
+    work, rule = fields.get("work", (dict, NoneType), "a JSON object or null"), FREE
+    parameters = None
+    if work is not None:
+        asked = fields.nested("work", work, _WORK)
+        parameters = Parameters(asked.number("n"), asked.number("k"))
+        rule = DifficultyRule(*(asked.number(key) for key in _WORK[2:]))
+    return Terms(parameters, rule, fields.number("probation_epochs"), fields.number("notice_epochs"))
+
+
+def _terms_json(terms: Terms) -> dict[str, object]:
+    rule, work = terms.difficulty, None
+    if terms.work is not None:
+        values = (terms.work.n, terms.work.k, rule.floor, rule.ceiling, rule.expected, rule.window)
+        work = dict(zip(_WORK, values))
+    return {"work": work, "probation_epochs": terms.probation_epochs, "notice_epochs": terms.notice_epochs}
+
+
+def _directory(fields: _Fields) -> DirectoryInfo:
     texts: list[object] = fields.get("addresses", list, "a list")
     try:
         return DirectoryInfo(

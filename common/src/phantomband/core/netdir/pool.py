@@ -1,9 +1,13 @@
-"""The descriptors that one directory holds: a few of each node, the newest first in line, all within
-bounds."""
+"""The descriptors that one directory holds: a few of each node, the newest first in line, all within bounds.
+
+A node that signed two different descriptors with one time of publication is convicted: both are kept as evidence,
+nothing of it is voted for, and nothing newer taken, until a time that every directory computes alike from the two.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import NodeId
@@ -17,14 +21,71 @@ KEPT_PER_NODE = 3
 MAX_NODES = MAX_VOTE_ENTRIES
 """More could not be voted for."""
 
+MAX_CONVICTED = 256
+"""Nodes whose evidence is kept; that of more is not, and their second descriptor is not taken."""
+
+PUNISHED_EPOCHS = 24
+"""Regular epochs that a convicted node is left out, after both its descriptors have expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A verified descriptor, and the stamp that it came with (empty: none)."""
+
+    signed: SignedDescriptor
+    stamp: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Conviction:
+    """Two descriptors that one node published at one time, sorted by digest. `until` is in Unix seconds."""
+
+    first: Record
+    second: Record
+    until: float
+
+    @property
+    def node_id(self) -> NodeId:
+        return self.first.signed.node_id
+
+
+@dataclass(slots=True)
+class Changes:
+    """What has changed since somebody last asked: digests of descriptors that came and that went, nodes convicted
+    and acquitted. No digest stands in both of a pair."""
+
+    added: set[bytes] = field(default_factory=set)
+    removed: set[bytes] = field(default_factory=set)
+    convicted: set[NodeId] = field(default_factory=set)
+    acquitted: set[NodeId] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.convicted or self.acquitted)
+
 
 class DescriptorPool:
-    """Verified descriptors by digest and by node."""
+    """Verified descriptors by digest and by node.
 
-    def __init__(self, max_nodes: int = MAX_NODES) -> None:
-        self._max_nodes = max_nodes
-        self._by_digest: dict[bytes, SignedDescriptor] = {}
+    Args:
+        punished_seconds: how long a convicted node is left out after its descriptors have expired.
+        usable: whether a node was reached where this descriptor says; of others nothing is voted for.
+    """
+
+    def __init__(
+        self,
+        max_nodes: int = MAX_NODES,
+        punished_seconds: float = PUNISHED_EPOCHS * 3600.0,
+        usable: Callable[[Descriptor], bool] = lambda descriptor: True,
+    ) -> None:
+        self._max_nodes, self._punished_seconds, self._usable = max_nodes, punished_seconds, usable
+        self._by_digest: dict[bytes, Record] = {}
         self._by_node: dict[NodeId, list[SignedDescriptor]] = {}
+        self._convicted: dict[NodeId, Conviction] = {}
+        self._changes = Changes()
+        self.members: frozenset[NodeId] = frozenset()
+        """Nodes of the newest view: they never make room for others."""
+        self.version = 0
+        """Changes whenever what is held does."""
 
     def __len__(self) -> int:
         """Nodes known."""
@@ -34,57 +95,188 @@ class DescriptorPool:
         return digest in self._by_digest
 
     def get(self, digest: bytes) -> SignedDescriptor | None:
+        record = self._by_digest.get(digest)
+        return None if record is None else record.signed
+
+    def record(self, digest: bytes) -> Record | None:
+        """A descriptor with its stamp."""
         return self._by_digest.get(digest)
 
     def descriptors(self, digests: list[bytes]) -> Mapping[bytes, Descriptor]:
         """Those of `digests` that are held."""
-        return {digest: self._by_digest[digest].descriptor for digest in digests if digest in self._by_digest}
+        return {digest: self._by_digest[digest].signed.descriptor for digest in digests if digest in self._by_digest}
 
     def newest(self) -> Iterator[SignedDescriptor]:
         """The newest of each node, sorted by node id."""
         return (self._by_node[node_id][-1] for node_id in sorted(self._by_node))
 
-    def check(self, descriptor: Descriptor, now: float) -> None:
+    def newest_of(self, node_id: NodeId) -> SignedDescriptor | None:
+        """The newest of one node, convicted or not."""
+        held = self._by_node.get(node_id)
+        return None if held is None else held[-1]
+
+    def votable(self, now: float) -> Iterator[SignedDescriptor]:
+        """The newest usable one of each node that is not convicted, sorted by node id: what to vote for."""
+        for node_id in sorted(self._by_node):
+            if self.is_convicted(node_id, now):
+                continue
+            usable = [one for one in self._by_node[node_id] if self._usable(one.descriptor)]
+            if usable:
+                yield usable[-1]
+
+    def shared(self, node_id: NodeId) -> list[Record]:
+        """What others should have of a node: its newest descriptor, or the evidence against it."""
+        if (conviction := self._convicted.get(node_id)) is not None:
+            return [conviction.first, conviction.second]
+        held = self._by_node.get(node_id)
+        return [] if held is None else [self._by_digest[held[-1].digest]]
+
+    def all_shared(self, now: float) -> Iterator[Record]:
+        """The same of all nodes, without what has expired."""
+        for node_id in self._by_node.keys() | self._convicted.keys():
+            for record in self.shared(node_id):
+                if record.signed.descriptor.expires > now:
+                    yield record
+
+    @property
+    def convictions(self) -> tuple[Conviction, ...]:
+        return tuple(self._convicted.values())
+
+    def is_convicted(self, node_id: NodeId, now: float) -> bool:
+        conviction = self._convicted.get(node_id)
+        return conviction is not None and now < conviction.until
+
+    def is_evidence(self, digest: bytes, node_id: NodeId) -> bool:
+        """Whether it is one of the two that convicted its node."""
+        conviction = self._convicted.get(node_id)
+        return conviction is not None and digest in (conviction.first.signed.digest, conviction.second.signed.digest)
+
+    def check(self, descriptor: Descriptor, now: float, *, named: bool = False) -> None:
         """The cheap part of admission, before any signature is looked at.
+
+        Args:
+            named: a vote names it. Then it is taken of convicted nodes too, or who knows the evidence could not build
+                the view that those who do not know it vote for.
 
         Raises:
             Malformed: it is from the future or has expired.
-            Refused: the pool is full.
+            Refused: the pool is full of members, or the node was convicted.
         """
         if descriptor.published > now + CLOCK_SKEW_SECONDS:
             raise Malformed("the descriptor is from the future: check the node's clock")
         if descriptor.expires <= now:
             raise Malformed("the descriptor has expired: check the node's clock")
-        if descriptor.node_id not in self._by_node and len(self._by_node) >= self._max_nodes:
-            raise Refused(f"this directory holds {self._max_nodes} nodes and takes no new ones")
+        if not named and self.is_convicted(descriptor.node_id, now):
+            raise Refused("the node signed two different descriptors for one time, and is left out for a while")
+        held = self._by_node.get(descriptor.node_id)
+        if held is None and len(self.members) >= self._max_nodes and len(self._by_node) >= self._max_nodes:
+            raise self._no_room()
+        full = held is not None and len(held) >= KEPT_PER_NODE
+        if full and held is not None and descriptor.published < held[0].descriptor.published:
+            raise Refused("newer descriptors of the node are held")
 
-    def add(self, signed: SignedDescriptor, now: float) -> bool:
-        """Takes a verified descriptor.
+    def add(self, signed: SignedDescriptor, now: float, stamp: bytes = b"", *, named: bool = False) -> bool:
+        """Takes a verified descriptor. One that contradicts another of its node convicts the node.
 
         Returns: whether it was new.
 
         Raises:
-            Malformed, Refused: as `check`.
+            Malformed, Refused: as `check`; Refused too if nobody can make room.
         """
-        self.check(signed.descriptor, now)
+        self.check(signed.descriptor, now, named=named)
         if signed.digest in self._by_digest:
             return False
+        if signed.node_id not in self._by_node and len(self._by_node) >= self._max_nodes:
+            self._make_room()
+        record = Record(signed, stamp)
+        for one in self._by_node.get(signed.node_id, ()):
+            if one.descriptor.published == signed.descriptor.published:
+                self.convict(self._by_digest[one.digest], record)
         held = self._by_node.setdefault(signed.node_id, [])
         held.append(signed)
         held.sort(key=lambda one: (one.descriptor.published, one.digest))
-        self._by_digest[signed.digest] = signed
+        self._put(record)
         for old in held[:-KEPT_PER_NODE]:
-            del self._by_digest[old.digest]
+            self._drop(old.digest)
         del held[:-KEPT_PER_NODE]
         return signed.digest in self._by_digest
 
+    def restamp(self, digest: bytes, stamp: bytes) -> None:
+        """A verified stamp for a descriptor that came without one."""
+        record = self._by_digest.get(digest)
+        if record is not None and not record.stamp and stamp:
+            self._put(Record(record.signed, stamp))
+
+    def convict(self, one: Record, other: Record) -> None:
+        """Keeps two verified, contradicting descriptors of one node as evidence, and leaves it out.
+
+        Raises:
+            Refused: so many are convicted already; what was held stays.
+        """
+        node_id = one.signed.node_id
+        if node_id in self._convicted:
+            return
+        if len(self._convicted) >= MAX_CONVICTED:
+            raise Refused("too many nodes contradict themselves")
+        first, second = sorted((one, other), key=lambda record: record.signed.digest)
+        ends = max(first.signed.descriptor.expires, second.signed.descriptor.expires)
+        self._convicted[node_id] = Conviction(first, second, ends + self._punished_seconds)
+        self._changes.convicted.add(node_id)
+        self._changes.acquitted.discard(node_id)
+        self.version += 1
+
     def prune(self, now: float) -> bool:
-        """Forgets what has expired. Returns: whether there was any."""
-        expired = [one for one in self._by_digest.values() if one.descriptor.expires <= now]
+        """Forgets what has expired, and whose time is served. Returns: whether there was any."""
+        expired = [one.signed for one in self._by_digest.values() if one.signed.descriptor.expires <= now]
         for one in expired:
-            del self._by_digest[one.digest]
+            self._drop(one.digest)
             held = self._by_node[one.node_id]
             held.remove(one)
             if not held:
                 del self._by_node[one.node_id]
-        return bool(expired)
+        served = [node_id for node_id, conviction in self._convicted.items() if conviction.until <= now]
+        for node_id in served:
+            del self._convicted[node_id]
+            self._changes.convicted.discard(node_id)
+            self._changes.acquitted.add(node_id)
+            self.version += 1
+        return bool(expired or served)
+
+    def take_changes(self) -> Changes:
+        """What has changed since the last call; the caller keeps it if it could not be written."""
+        changes, self._changes = self._changes, Changes()
+        return changes
+
+    def conviction(self, node_id: NodeId) -> Conviction | None:
+        return self._convicted.get(node_id)
+
+    def digests(self) -> Iterable[bytes]:
+        """Of all descriptors held."""
+        return self._by_digest.keys()
+
+    def _make_room(self) -> None:
+        """Forgets the node known longest that is in no view and was not reached: whoever sends a thousand nodes that
+        are nowhere must not keep out one that is there."""
+        for node_id, held in self._by_node.items():
+            if node_id not in self.members and not any(self._usable(one.descriptor) for one in held):
+                for one in held:
+                    self._drop(one.digest)
+                del self._by_node[node_id]
+                return
+        raise self._no_room()
+
+    def _no_room(self) -> Refused:
+        return Refused(f"this directory holds {self._max_nodes} nodes and takes no new ones")
+
+    def _put(self, record: Record) -> None:
+        digest = record.signed.digest
+        self._by_digest[digest] = record
+        self._changes.added.add(digest)
+        self._changes.removed.discard(digest)
+        self.version += 1
+
+    def _drop(self, digest: bytes) -> None:
+        del self._by_digest[digest]
+        self._changes.added.discard(digest)
+        self._changes.removed.add(digest)
+        self.version += 1

@@ -1,51 +1,51 @@
-"""Requests to a directory and its replies: what DIRECTORY cells and PeerCall carry.
+"""Requests to a directory: what DIRECTORY cells and PeerCall carry. The answers are in replies.py.
 
     request = type 1 | body                                                                  at most 64 KiB
       0x01 GET_VIEW          epoch held 8 (0: none)
-      0x02 PUBLISH           signed descriptor
+      0x02 PUBLISH           stamp 1+n (core/work/stamp.py; empty without work) | signed descriptor
       0x03 GET_DESCRIPTORS   count 2 | digest 32 * count, sorted
       0x04 VOTE, 0x05 ECHO, 0x06 SIGNATURE   the signed message (ballot.py)
       0x07 GET_VOTES         epoch 8 | count 1 | digest 32 * count, sorted
+      0x08 VOTE_HELD         epoch 8 | directory 1 | digest 32: a vote that is too long for a request
+      0x09 GET_CHANGES       number 4: of the first change wanted
+      0x0a SUBMIT_CHANGE     signed change of the directory set (changes.py)
+      0x0b GET_GENESIS       -
+      0x0c GET_VIEW_DIFF     epoch held 8 | digest of that view 32
+      0x0d TABLE             a message of the directories' table (core/dht/messages.py)
+      0x0e RECONCILE         ranges (core/dht/reconcile.py)
+      0x0f GET_RECORDS       count 2 | node id 32 * count, sorted: the newest descriptors of these nodes, with stamps
+      0x10 GET_OWN           -   (the descriptor of the node that is asked: RECORDS with one, its stamp empty)
 
-    reply = type 1 | body                                                                    at most 4 MiB
-      0x81 VIEW              certified view
-      0x82 NOT_NEWER         epoch held 8 (0: none)
-      0x83 ACCEPTED          -
-      0x84 DESCRIPTORS       count 2 | (length 2 | signed descriptor) * count
-      0x85 VOTES             count 2 | (length 4 | signed vote) * count
-      0xff REFUSED           code 1 | text 1+n
-
-A reply with several documents may have fewer than were asked for. Unknown types are refused as malformed.
+Unknown types are refused as malformed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from phantomband.core.errors import Malformed
-from phantomband.core.netdir.certified import MAX_CERTIFIED_BYTES
-from phantomband.core.netdir.codec import DIGEST_BYTES, sorted_unique, text_untrusted
+from phantomband.core.ids import NODE_ID_BYTES, NodeId
+from phantomband.core.netdir.codec import DIGEST_BYTES, sorted_unique
 from phantomband.core.netdir.descriptor import MAX_DESCRIPTOR_BYTES
 from phantomband.core.netdir.genesis import MAX_DIRECTORIES
 from phantomband.core.netdir.voting_events import BallotKind
-from phantomband.core.wire import Reader, lv8, lv16, lv32, u8, u16, u64
+from phantomband.core.wire import Reader, lv8, u8, u16, u32, u64
 
 MAX_REQUEST_BYTES = 64 * 1024
-MAX_REPLY_BYTES = 4 * 1024 * 1024
 
 MAX_DIGESTS = 768
-"""In one GET_DESCRIPTORS: as many as a vote can name."""
+"""In one GET_DESCRIPTORS: their answer fits a reply."""
+
+MAX_RECORDS = 512
+"""In one GET_RECORDS: with their stamps."""
 
 MAX_VOTES = 2 * MAX_DIRECTORIES
 """In one GET_VOTES or its reply."""
 
-MAX_REASON_BYTES = 200
-
 
 class Kind(IntEnum):
-    """First byte of a request or reply."""
+    """First byte of a request."""
 
     GET_VIEW = 0x01
     PUBLISH = 0x02
@@ -54,25 +54,15 @@ class Kind(IntEnum):
     ECHO = 0x05
     SIGNATURE = 0x06
     GET_VOTES = 0x07
-    VIEW = 0x81
-    NOT_NEWER = 0x82
-    ACCEPTED = 0x83
-    DESCRIPTORS = 0x84
-    VOTES = 0x85
-    REFUSED = 0xFF
-
-
-class Code(IntEnum):
-    """Why a request was refused."""
-
-    MALFORMED = 1
-    """Not a request, or a document in it is not one, is forged, expired or of another network."""
-    BUSY = 2
-    """Too many requests from this peer or altogether: ask later or elsewhere."""
-    NOT_HERE = 3
-    """This node's directory does not do that: it is not of the genesis set."""
-    FULL = 4
-    """No room for another node."""
+    VOTE_HELD = 0x08
+    GET_CHANGES = 0x09
+    SUBMIT_CHANGE = 0x0A
+    GET_GENESIS = 0x0B
+    GET_VIEW_DIFF = 0x0C
+    TABLE = 0x0D
+    RECONCILE = 0x0E
+    GET_RECORDS = 0x0F
+    GET_OWN = 0x10
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +74,10 @@ class GetView:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Hands in a signed descriptor."""
+    """Hands in a signed descriptor, with the stamp that its network asks for (empty: none)."""
 
     descriptor: bytes
+    stamp: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,48 +104,83 @@ class GetVotes:
 
 
 @dataclass(frozen=True, slots=True)
-class ViewReply:
-    """The newest certified view."""
-
-    certified: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NotNewer:
-    """There is none newer than the one asked from; `epoch` is the newest here, 0 for none."""
+class VoteHeld:
+    """Says that a directory's vote can be had here by GET_VOTES: it is too long for a request."""
 
     epoch: int
+    directory: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """What was handed in was taken, or was here already."""
+class GetChanges:
+    """Wants the changes of the directory set, from this number on."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
-class Descriptors:
-    """Signed descriptors."""
+class SubmitChange:
+    """Hands in a change of the directory set that a quorum has signed."""
 
-    items: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Votes:
-    """Signed votes."""
-
-    items: tuple[bytes, ...]
+    change: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedReply:
-    """The request was not served."""
-
-    code: Code
-    reason: str
+class GetGenesis:
+    """Wants the genesis file: the network id that the asker knows proves it."""
 
 
-Request = GetView | Publish | GetDescriptors | Ballot | GetVotes
-Reply = ViewReply | NotNewer | Accepted | Descriptors | Votes | RefusedReply
+@dataclass(frozen=True, slots=True)
+class GetOwn:
+    """Wants the descriptor of the node that is asked: so a client learns the keys of a bridge that is in no view."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetViewDiff:
+    """Wants a newer view as a difference from the one held; the whole view comes where there is none."""
+
+    have_epoch: int
+    have_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A request of the directories' table."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reconcile:
+    """A round of gossip: ranges and their fingerprints."""
+
+    ranges: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetRecords:
+    """Wants the newest descriptors of these nodes, sorted, with their stamps."""
+
+    nodes: tuple[NodeId, ...]
+
+
+Request = (
+    GetView
+    | Publish
+    | GetDescriptors
+    | Ballot
+    | GetVotes
+    | VoteHeld
+    | GetChanges
+    | SubmitChange
+    | GetGenesis
+    | GetViewDiff
+    | Table
+    | Reconcile
+    | GetRecords
+    | GetOwn
+)
 
 
 def encode_request(request: Request) -> bytes:
@@ -162,14 +188,32 @@ def encode_request(request: Request) -> bytes:
     match request:
         case GetView(have_epoch):
             return u8(Kind.GET_VIEW) + u64(have_epoch)
-        case Publish(descriptor):
-            return u8(Kind.PUBLISH) + descriptor
+        case Publish(descriptor, stamp):
+            return u8(Kind.PUBLISH) + lv8(stamp) + descriptor
         case GetDescriptors(digests):
             return u8(Kind.GET_DESCRIPTORS) + u16(len(digests)) + b"".join(digests)
         case Ballot(kind, data):
             return u8(_BALLOT_KINDS[kind]) + data
         case GetVotes(epoch, digests):
             return u8(Kind.GET_VOTES) + u64(epoch) + u8(len(digests)) + b"".join(digests)
+        case VoteHeld(epoch, directory, digest):
+            return u8(Kind.VOTE_HELD) + u64(epoch) + u8(directory) + digest
+        case GetChanges(number):
+            return u8(Kind.GET_CHANGES) + u32(number)
+        case SubmitChange(change):
+            return u8(Kind.SUBMIT_CHANGE) + change
+        case GetGenesis():
+            return u8(Kind.GET_GENESIS)
+        case GetOwn():
+            return u8(Kind.GET_OWN)
+        case GetViewDiff(have_epoch, have_digest):
+            return u8(Kind.GET_VIEW_DIFF) + u64(have_epoch) + have_digest
+        case Table(message):
+            return u8(Kind.TABLE) + message
+        case Reconcile(ranges):
+            return u8(Kind.RECONCILE) + ranges
+        case GetRecords(nodes):
+            return u8(Kind.GET_RECORDS) + u16(len(nodes)) + b"".join(nodes)
 
 
 def decode_request_untrusted(data: bytes) -> Request:
@@ -182,77 +226,9 @@ def decode_request_untrusted(data: bytes) -> Request:
         raise Malformed(f"a request of {len(data)} bytes is over the limit of {MAX_REQUEST_BYTES}")
     reader = Reader(data)
     kind = reader.u8()
-    if kind in _BALLOTS:
-        return Ballot(_BALLOTS[kind], reader.rest())
-    match kind:
-        case Kind.GET_VIEW:
-            request: Request = GetView(reader.u64())
-        case Kind.PUBLISH:
-            request = Publish(_rest(reader, MAX_DESCRIPTOR_BYTES))
-        case Kind.GET_DESCRIPTORS:
-            request = GetDescriptors(_digests(reader, reader.u16(), MAX_DIGESTS))
-        case Kind.GET_VOTES:
-            request = GetVotes(reader.u64(), _digests(reader, reader.u8(), MAX_VOTES))
-        case _:
-            raise Malformed(f"unknown request type {kind}")
+    request = _carrier(kind, reader) or _question(kind, reader)
     reader.end()
     return request
-
-
-def encode_reply(reply: Reply) -> bytes:
-    """Returns: at most 4 MiB, when the lists were made with `fitting`."""
-    match reply:
-        case ViewReply(certified):
-            return u8(Kind.VIEW) + certified
-        case NotNewer(epoch):
-            return u8(Kind.NOT_NEWER) + u64(epoch)
-        case Accepted():
-            return u8(Kind.ACCEPTED)
-        case Descriptors(items):
-            return u8(Kind.DESCRIPTORS) + u16(len(items)) + b"".join(map(lv16, items))
-        case Votes(items):
-            return u8(Kind.VOTES) + u16(len(items)) + b"".join(map(lv32, items))
-        case RefusedReply(code, reason):
-            return u8(Kind.REFUSED) + u8(code) + lv8(reason.encode("ascii", "replace")[:MAX_REASON_BYTES])
-
-
-def decode_reply_untrusted(data: bytes) -> Reply:
-    """Reads one reply.
-
-    Raises:
-        Malformed: too long, unknown, cut, or bytes left over.
-    """
-    if len(data) > MAX_REPLY_BYTES:
-        raise Malformed(f"a reply of {len(data)} bytes is over the limit of {MAX_REPLY_BYTES}")
-    reader = Reader(data)
-    match kind := reader.u8():
-        case Kind.VIEW:
-            reply: Reply = ViewReply(_rest(reader, MAX_CERTIFIED_BYTES))
-        case Kind.NOT_NEWER:
-            reply = NotNewer(reader.u64())
-        case Kind.ACCEPTED:
-            reply = Accepted()
-        case Kind.DESCRIPTORS:
-            reply = Descriptors(_items(reader, MAX_DIGESTS, reader.lv16))
-        case Kind.VOTES:
-            reply = Votes(_items(reader, MAX_VOTES, lambda: reader.lv32(MAX_REQUEST_BYTES)))
-        case Kind.REFUSED:
-            reply = RefusedReply(_code(reader), text_untrusted(reader.lv8(), "a reason", MAX_REASON_BYTES))
-        case _:
-            raise Malformed(f"unknown reply type {kind}")
-    reader.end()
-    return reply
-
-
-def fitting(items: Sequence[bytes]) -> tuple[bytes, ...]:
-    """As many of `items`, from the first, as one reply can carry."""
-    room, taken = MAX_REPLY_BYTES - 16, 0
-    for item in items:
-        room -= len(item) + 4
-        if room < 0:
-            break
-        taken += 1
-    return tuple(items[:taken])
 
 
 _BALLOT_KINDS = {
@@ -263,7 +239,52 @@ _BALLOT_KINDS = {
 _BALLOTS: dict[int, BallotKind] = {int(kind): ballot for ballot, kind in _BALLOT_KINDS.items()}
 
 
-def _rest(reader: Reader, limit: int) -> bytes:
+def _carrier(kind: int, reader: Reader) -> Request | None:
+    """A request that hands a document in; None for others."""
+    if kind in _BALLOTS:
+        return Ballot(_BALLOTS[kind], reader.rest())
+    match kind:
+        case Kind.PUBLISH:
+            stamp = reader.lv8()
+            return Publish(rest_within(reader, MAX_DESCRIPTOR_BYTES), stamp)
+        case Kind.SUBMIT_CHANGE:
+            return SubmitChange(reader.rest())
+        case Kind.TABLE:
+            return Table(reader.rest())
+        case Kind.RECONCILE:
+            return Reconcile(reader.rest())
+    return None
+
+
+def _question(kind: int, reader: Reader) -> Request:
+    match kind:
+        case Kind.GET_VIEW:
+            return GetView(reader.u64())
+        case Kind.GET_DESCRIPTORS:
+            return GetDescriptors(_digests(reader, reader.u16(), MAX_DIGESTS))
+        case Kind.GET_VOTES:
+            return GetVotes(reader.u64(), _digests(reader, reader.u8(), MAX_VOTES))
+        case Kind.VOTE_HELD:
+            return VoteHeld(reader.u64(), reader.u8(), reader.take(DIGEST_BYTES))
+        case Kind.GET_CHANGES:
+            return GetChanges(reader.u32())
+        case Kind.GET_GENESIS:
+            return GetGenesis()
+        case Kind.GET_OWN:
+            return GetOwn()
+        case Kind.GET_VIEW_DIFF:
+            return GetViewDiff(reader.u64(), reader.take(DIGEST_BYTES))
+        case Kind.GET_RECORDS:
+            return GetRecords(_nodes(reader))
+    raise Malformed(f"unknown request type {kind}")
+
+
+def rest_within(reader: Reader, limit: int) -> bytes:
+    """All that is left, `limit` bytes at most.
+
+    Raises:
+        Malformed: it is more.
+    """
     if reader.remaining > limit:
         raise Malformed(f"a document of {reader.remaining} bytes is over its limit of {limit}")
     return reader.rest()
@@ -277,15 +298,9 @@ def _digests(reader: Reader, count: int, limit: int) -> tuple[bytes, ...]:
     return digests
 
 
-def _items(reader: Reader, limit: int, take: Callable[[], bytes]) -> tuple[bytes, ...]:
-    count = reader.u16()
-    if count > limit:
-        raise Malformed(f"at most {limit} documents in one reply, not {count}")
-    return tuple(take() for _ in range(count))
-
-
-def _code(reader: Reader) -> Code:
-    try:
-        return Code(reader.u8())
-    except ValueError as e:
-        raise Malformed("unknown reason code") from e
+def _nodes(reader: Reader) -> tuple[NodeId, ...]:
+    if (count := reader.u16()) > MAX_RECORDS:
+        raise Malformed(f"at most {MAX_RECORDS} nodes in one request, not {count}")
+    nodes = tuple(NodeId(reader.take(NODE_ID_BYTES)) for _ in range(count))
+    sorted_unique(nodes, "node ids")
+    return nodes

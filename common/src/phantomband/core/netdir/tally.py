@@ -15,16 +15,24 @@ from dataclasses import dataclass
 
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.ballot import Vote, VoteEntry
-from phantomband.core.netdir.caps import NO_CAPS, CapRule, Member, within_caps
+from phantomband.core.netdir.caps import NO_CAPS, CapRule, Member, within_caps, without_probationers
 from phantomband.core.netdir.codec import Label
 from phantomband.core.netdir.descriptor import Descriptor
-from phantomband.core.netdir.epoch import NO_EPOCH
 from phantomband.core.netdir.exit_policy import cached_policy
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.view import MAX_WEIGHT, NO_DIGEST, WEIGHT_UNIT, Flags, View, ViewEntry
+from phantomband.core.work.difficulty import next_bits
 
 FAST_WEIGHT = 256
 """From 256 KiB a second on a relay is FAST."""
+
+UNMEASURED_WEIGHT = 1024
+"""A node may weigh 1 MiB a second before it has carried anything; then twice what it has carried."""
+
+GROWTH_SHARE = 32
+"""A node's weight grows by at most one part in so many an epoch: it doubles in 23 epochs, about a day of hours."""
+
+LEAST_GROWTH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +43,19 @@ class Chosen:
     descriptor: bytes
     flags: int
     weight: int
+    since: int
 
 
-def opinion(descriptor: Descriptor, genesis: Genesis, quality: float = 1.0) -> tuple[int, int]:
+def opinion(
+    descriptor: Descriptor, genesis: Genesis, quality: float = 1.0, on_probation: bool = False
+) -> tuple[int, int]:
     """Flags and weight that a directory votes for.
 
     Measurements, probation and reputation go in here, and nowhere else.
 
-    Args: quality: share of the loops through this node that came back, as this directory's node measured it.
+    Args:
+        quality: share of the loops through this node that came back, as this directory's node measured it.
+        on_probation: whether the node is too new to be guard or exit.
     """
     weight = max(1, int(declared_weight(descriptor) * quality))
     flags = Flags.GUARD
@@ -52,12 +65,21 @@ def opinion(descriptor: Descriptor, genesis: Genesis, quality: float = 1.0) -> t
         flags |= Flags.FAST
     if genesis.index_of(descriptor.node_id) is not None:
         flags |= Flags.DIRECTORY
-    return int(flags), weight
+    return without_probationers(int(flags), on_probation), weight
 
 
 def declared_weight(descriptor: Descriptor) -> int:
-    """Declared bandwidth in units of weight, 1 at least."""
-    return max(1, min(descriptor.bandwidth // WEIGHT_UNIT, MAX_WEIGHT))
+    """What the node is willing to carry, but no more than twice what it has carried; in units of weight, 1 at
+    least."""
+    proven = max(2 * descriptor.capacity // WEIGHT_UNIT, UNMEASURED_WEIGHT)
+    return max(1, min(descriptor.bandwidth // WEIGHT_UNIT, proven, MAX_WEIGHT))
+
+
+def agreed_pending(votes: Sequence[Vote], genesis: Genesis) -> bytes:
+    """The change of the directory set that more than half of all directories announce, or zeros."""
+    counts = Counter(vote.pending for vote in votes)
+    pending, count = max(counts.items(), key=lambda item: (item[1], item[0]), default=(NO_DIGEST, 0))
+    return pending if count >= genesis.majority else NO_DIGEST
 
 
 def agreed_previous(votes: Sequence[Vote], genesis: Genesis) -> tuple[int, bytes] | None:
@@ -86,6 +108,7 @@ def build_view(
     previous: View | None,
     previous_digest: bytes,
     genesis: Genesis,
+    pending: bytes = NO_DIGEST,
 ) -> View:
     """The view that follows `previous`. Every chosen descriptor must be in `descriptors`.
 
@@ -96,10 +119,13 @@ def build_view(
     start = clock.end(epoch)
     nodes = {one.node_id: descriptors[one.descriptor] for one in chosen}
     usable = {node: d for node, d in nodes.items() if d.node_id == node and d.expires > start}
+    for successor in [d for d in usable.values() if d.predecessor in usable]:
+        usable.pop(successor.predecessor or successor.node_id, None)
+    since = {one.node_id: min(one.since, epoch) or epoch for one in chosen}
     families = family_ids(usable)
-    kept = _within_caps(usable, families, previous, previous_digest, genesis)
+    kept = _within_caps(usable, families, _seniority(since, previous, genesis), previous_digest, genesis)
     entries = tuple(
-        _entry(one, usable[one.node_id], families.get(one.node_id, b""), previous)
+        _entry(one, usable[one.node_id], families.get(one.node_id, b""), since[one.node_id], previous, epoch, genesis)
         for one in chosen
         if one.node_id in kept
     )
@@ -112,24 +138,36 @@ def build_view(
         previous=previous_digest if previous is not None else NO_DIGEST,
         set_id=genesis.set_id,
         entries=entries,
+        pending=pending,
+        bits=_bits(epoch, entries, previous, genesis),
     )
+
+
+def _bits(epoch: int, entries: Sequence[ViewEntry], previous: View | None, genesis: Genesis) -> int:
+    """Difficulty of stamps for the view of `epoch`: it follows the joins of the last epochs, by this view."""
+    rule = genesis.terms.difficulty
+    if genesis.terms.work is None or previous is None:
+        return rule.floor
+    counts = Counter(entry.since for entry in entries)
+    return next_bits(previous.bits, [counts[epoch - back] for back in reversed(range(rule.window))], rule)
 
 
 def _within_caps(
     usable: Mapping[NodeId, Descriptor],
     families: Mapping[NodeId, bytes],
-    previous: View | None,
+    seniority: Mapping[NodeId, int],
     salt: bytes,
     genesis: Genesis,
 ) -> frozenset[NodeId]:
-    """Directories of the genesis set and nodes of the previous view come before newcomers."""
-    there = {entry.node_id for entry in previous.entries} if previous is not None else set()
-    there.update(directory.node_id for directory in genesis.directories)
-    members = [
-        Member(node, descriptor.addresses, families.get(node, b""), since=int(node not in there))
-        for node, descriptor in usable.items()
-    ]
+    members = [Member(node, d.addresses, families.get(node, b""), seniority[node]) for node, d in usable.items()]
     return within_caps(members, NO_CAPS if genesis.test_network else CapRule(), salt)
+
+
+def _seniority(since: Mapping[NodeId, int], previous: View | None, genesis: Genesis) -> dict[NodeId, int]:
+    """Directories of the set come first, then the nodes of the previous view, then who was first in any."""
+    there = {entry.node_id for entry in previous.entries} if previous is not None else set()
+    directories = {directory.node_id for directory in genesis.directories}
+    return {node: 0 if node in directories else 1 if node in there else 1 + epoch for node, epoch in since.items()}
 
 
 def family_ids(descriptors: Mapping[NodeId, Descriptor]) -> dict[NodeId, bytes]:
@@ -165,7 +203,8 @@ def _choose_node(entries: Sequence[VoteEntry], genesis: Genesis) -> Chosen | Non
         return None  # perhaps nobody honest has it to give
     bits = (1 << bit for bit in range(16))
     flags = sum(bit for bit in bits if sum(bool(entry.flags & bit) for entry in entries) >= genesis.majority)
-    return Chosen(entries[0].node_id, descriptor, flags, lower_median([entry.weight for entry in entries]))
+    weight = lower_median([entry.weight for entry in entries])
+    return Chosen(entries[0].node_id, descriptor, flags, weight, lower_median([entry.since for entry in entries]))
 
 
 def lower_median(values: Sequence[int]) -> int:
@@ -173,9 +212,20 @@ def lower_median(values: Sequence[int]) -> int:
     return sorted(values)[(len(values) - 1) // 2]
 
 
-def _entry(one: Chosen, descriptor: Descriptor, family: bytes, previous: View | None) -> ViewEntry:
-    before = previous.find(one.node_id) if previous is not None and previous.epoch != NO_EPOCH else None
+def _entry(
+    one: Chosen,
+    descriptor: Descriptor,
+    family: bytes,
+    since: int,
+    previous: View | None,
+    epoch: int,
+    genesis: Genesis,
+) -> ViewEntry:
+    before = previous.find(one.node_id) if previous is not None else None
     changed = before is not None and before.onion_key != descriptor.onion_key
+    if before is None and previous is not None and descriptor.predecessor is not None:
+        before = previous.find(descriptor.predecessor)
+    weight = min(one.weight, declared_weight(descriptor))
     return ViewEntry(
         node_id=one.node_id,
         link_key=descriptor.link_key,
@@ -183,10 +233,23 @@ def _entry(one: Chosen, descriptor: Descriptor, family: bytes, previous: View | 
         previous_onion_key=before.onion_key if before is not None and changed else None,
         addresses=descriptor.addresses,
         flags=one.flags,
-        weight=min(one.weight, declared_weight(descriptor)),
+        weight=_grown(weight, before, epoch, genesis),
         exit_policy=descriptor.exit_policy,
         family=family,
         mix=descriptor.mix,
         padding=descriptor.padding,
         nickname=descriptor.nickname,
+        since=since,
     )
+
+
+def _grown(weight: int, before: ViewEntry | None, epoch: int, genesis: Genesis) -> int:
+    """No node becomes heavy at once, so that whoever buys or fakes capacity is seen coming.
+
+    A network without probation, or one that is younger than its probation, knows nobody better than anybody else.
+    """
+    if epoch <= genesis.terms.probation_epochs or not genesis.terms.probation_epochs:
+        return weight
+    if before is None:
+        return min(weight, UNMEASURED_WEIGHT)
+    return min(weight, before.weight + max(before.weight // GROWTH_SHARE, LEAST_GROWTH))

@@ -1,13 +1,16 @@
 """The network view: one document an epoch with all that a client needs of every relay.
 
-    view  = version 1 | network id 32 | epoch 8 | valid after 8 | fresh until 8 | valid until 8
-          | previous view's digest 32 | directory set id 32 | count 4 | (length 2 | entry) * count
+    view  = version 2 | network id 32 | epoch 8 | valid after 8 | fresh until 8 | valid until 8
+          | previous view's digest 32 | directory set id 32 | pending change's digest 32 | bits 1
+          | count 4 | (length 2 | entry) * count
 
     entry = node id 32 | link key 32 | onion key 32 | has previous 1 | previous onion key 0 or 32
           | addresses 1+n (address.py) | flags 2 | weight 4 | exit policy 2+n | family 0 or 32 behind 1
-          | mix strategy 1+n | padding 1+n | nickname 1+n                                  about 200 bytes
+          | mix strategy 1+n | padding 1+n | nickname 1+n | since 8                        about 200 bytes
 
-Entries are sorted by node id. The view's digest is SHA3-256("phantomband-view-1" | 0x00 | view).
+Bits are the difficulty of stamps that are made for this view (core/work/difficulty.py). A pending change of the
+directory set (changes.py) is one that is known and does not act yet; zeros: none. `since` is the epoch that first had
+the node. Entries are sorted by node id. The view's digest is SHA3-256("phantomband-view-1" | 0x00 | view).
 """
 
 from __future__ import annotations
@@ -36,11 +39,15 @@ from phantomband.core.netdir.descriptor import (
 )
 from phantomband.core.netdir.exit_policy import ExitPolicy, cached_policy
 from phantomband.core.wire import Reader, lv8, lv16, u8, u16, u32, u64
+from phantomband.core.work.stamp import MAX_BITS
 
-VERSION = 1
+VERSION = 2
 
 MAX_VIEW_BYTES = 3 * 1024 * 1024 + 512 * 1024
 """Leaves room for 32 signatures within a reply of 4 MiB; about 18,000 relays."""
+
+HEADER_BYTES = 1 + DIGEST_BYTES + 4 * 8 + 3 * DIGEST_BYTES + 1
+"""Everything before the count of entries."""
 
 MAX_ENTRIES = 65535
 
@@ -84,6 +91,8 @@ class ViewEntry:
     nickname: str
     padding: str = "off"
     """As in the descriptor."""
+    since: int = 0
+    """Epoch of the first view that had it; 0: not said."""
 
     def __post_init__(self) -> None:
         for key in (self.link_key, self.onion_key, self.previous_onion_key):
@@ -91,8 +100,8 @@ class ViewEntry:
                 raise Malformed(f"a key has {KEY_BYTES} bytes, not {len(key)}")
         if len(self.family) not in (0, DIGEST_BYTES):
             raise Malformed(f"a family id has {DIGEST_BYTES} bytes, or none")
-        if not (0 <= self.flags < 2**16 and 0 <= self.weight <= MAX_WEIGHT):
-            raise Malformed("flags or weight out of range")
+        if not (0 <= self.flags < 2**16 and 0 <= self.weight <= MAX_WEIGHT and 0 <= self.since <= U64_MAX):
+            raise Malformed("flags, weight or first epoch out of range")
         text_untrusted(self.mix.encode(), "mix strategy", MAX_MIX_BYTES)
         text_untrusted(self.padding.encode(), "padding", MAX_PADDING_BYTES)
         check_nickname(self.nickname)
@@ -121,6 +130,7 @@ class ViewEntry:
                 lv8(self.mix.encode()),
                 lv8(self.padding.encode()),
                 lv8(self.nickname.encode()),
+                u64(self.since),
             )
         )
 
@@ -140,6 +150,7 @@ class ViewEntry:
             mix=text_untrusted(reader.lv8(), "mix strategy", MAX_MIX_BYTES),
             padding=text_untrusted(reader.lv8(), "padding", MAX_PADDING_BYTES),
             nickname=text_untrusted(reader.lv8(), "nickname", MAX_NICKNAME_BYTES),
+            since=reader.u64(),
         )
         reader.end()
         return entry
@@ -157,15 +168,20 @@ class View:
     previous: bytes
     set_id: bytes
     entries: tuple[ViewEntry, ...]
+    pending: bytes = NO_DIGEST
+    """Digest of the change of the directory set that is announced."""
+    bits: int = 0
 
     def __post_init__(self) -> None:
-        for digest in (self.network_id, self.previous, self.set_id):
+        for digest in (self.network_id, self.previous, self.set_id, self.pending):
             if len(digest) != DIGEST_BYTES:
                 raise Malformed(f"a digest has {DIGEST_BYTES} bytes, not {len(digest)}")
         if not 1 <= self.epoch <= U64_MAX:
             raise Malformed("epochs are numbered from 1")
         if not 0 <= self.valid_after <= self.fresh_until <= self.valid_until <= U64_MAX:
             raise Malformed("a view's times must follow one another")
+        if not 0 <= self.bits <= MAX_BITS:
+            raise Malformed("difficulty out of range")
         sorted_unique([entry.node_id for entry in self.entries], "entries")
 
     def find(self, node_id: NodeId) -> ViewEntry | None:
@@ -182,7 +198,8 @@ class View:
 
     def encode(self) -> bytes:
         head = u8(VERSION) + self.network_id + u64(self.epoch) + u64(self.valid_after)
-        head += u64(self.fresh_until) + u64(self.valid_until) + self.previous + self.set_id
+        head += u64(self.fresh_until) + u64(self.valid_until) + self.previous + self.set_id + self.pending
+        head += u8(self.bits)
         return head + u32(len(self.entries)) + b"".join(lv16(entry.encode()) for entry in self.entries)
 
     @classmethod
@@ -195,12 +212,13 @@ class View:
             raise Malformed(f"unknown view version {version}")
         network_id, epoch = reader.take(DIGEST_BYTES), reader.u64()
         valid_after, fresh_until, valid_until = reader.u64(), reader.u64(), reader.u64()
-        previous, set_id, count = reader.take(DIGEST_BYTES), reader.take(DIGEST_BYTES), reader.u32()
+        previous, set_id, pending = (reader.take(DIGEST_BYTES) for _ in range(3))
+        bits, count = reader.u8(), reader.u32()
         if count > MAX_ENTRIES:
             raise Malformed(f"a view has at most {MAX_ENTRIES} entries")
         entries = tuple(ViewEntry.decode_untrusted(reader.lv16()) for _ in range(count))
         reader.end()
-        return cls(network_id, epoch, valid_after, fresh_until, valid_until, previous, set_id, entries)
+        return cls(network_id, epoch, valid_after, fresh_until, valid_until, previous, set_id, entries, pending, bits)
 
 
 def view_digest(encoded: bytes) -> bytes:

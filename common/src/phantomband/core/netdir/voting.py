@@ -20,16 +20,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from phantomband.core.crypto.labels import SIGN_VIEW
-from phantomband.core.crypto.sign import IdentityKey
+from phantomband.core.crypto.sign import Signer
 from phantomband.core.errors import Bug
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir import tally
 from phantomband.core.netdir.ballot import (
-    MAX_VOTE_ENTRIES,
     Echo,
     ViewSignature,
     Vote,
-    VoteEntry,
     sign_echo,
     sign_vote,
     verify_echo_untrusted,
@@ -37,7 +35,10 @@ from phantomband.core.netdir.ballot import (
     verify_vote_untrusted,
     vote_digest,
 )
+from phantomband.core.netdir.candidates import Candidates
+from phantomband.core.netdir.caps import FirstSeen
 from phantomband.core.netdir.certified import CertifiedView, certificate_message
+from phantomband.core.netdir.clocks import ClockWatch
 from phantomband.core.netdir.epoch import NO_EPOCH
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.pool import DescriptorPool
@@ -80,21 +81,30 @@ class Voting:
     def __init__(
         self,
         genesis: Genesis,
-        key: IdentityKey,
+        key: Signer,
         index: int,
         memory: Memory,
         current: CertifiedView | None,
         pool: DescriptorPool,
         quality: Callable[[NodeId], float] = lambda node: 1.0,
+        seen: FirstSeen | None = None,
+        pending: Callable[[int], bytes] = lambda epoch: NO_DIGEST,
     ) -> None:
-        """Args: quality: of a node, from 0 to 1, as measured here; what we vote for its weight is that share of it."""
+        """Args:
+        quality: of a node, from 0 to 1, as measured here; what we vote for its weight is that share of it.
+        seen: since when nodes have been in views; kept up here.
+        pending: digest of the change of the directory set that is known and does not act in that epoch yet.
+        """
         if genesis.directories[index].identity != key.public.raw:
             raise Bug("the voting key is not that of its place in the genesis set")
         self._genesis, self._clock = genesis, genesis.clock
         self._key, self._index, self._pool = key, index, pool
         self._memory = memory
-        self._quality = quality
+        self._pending = pending
+        self._candidates = Candidates(genesis, pool, quality, seen if seen is not None else FirstSeen())
         self._rounds: dict[int, Round] = {}
+        self.clocks = ClockWatch(genesis, index)
+        """What the others' votes say of clocks."""
         self._views: dict[bytes, View] = {}
         self._newest = (NO_EPOCH, NO_DIGEST)
         if current is not None:
@@ -123,6 +133,15 @@ class Voting:
         held = {} if current is None else {d: raw for v in current.votes.values() for d, (_, raw) in v.items()}
         return [held[digest] for digest in digests if digest in held]
 
+    def vote_held(self, epoch: int, directory: int, digest: bytes, now: float) -> list[Effect]:
+        """A directory, known to be this one, says that its vote, too long to be sent, can be fetched from it."""
+        current = self._open_round(epoch, now)
+        if current is None or digest in current.votes.get(directory, {}):
+            return []
+        if not any(current.once("held", directory, number) for number in range(MAX_VOTES_EACH)):
+            return []
+        return [FetchVotes(directory, epoch, (digest,))]
+
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes one event.
 
@@ -130,8 +149,8 @@ class Voting:
             Malformed: a ballot that is not one, or not signed by the directory that it names.
         """
         match event:
-            case BallotReceived(kind, data):
-                return self._ballot(kind, data, now)
+            case BallotReceived(kind, data, sender):
+                return self._ballot(kind, data, sender, now)
             case DescriptorsAdded():
                 return self._advance_current(now)
             case ViewArrived(certified):
@@ -149,25 +168,35 @@ class Voting:
 
     # --- what came in
 
-    def _ballot(self, kind: BallotKind, data: bytes, now: float) -> list[Effect]:
+    def _ballot(self, kind: BallotKind, data: bytes, sender: int | None, now: float) -> list[Effect]:
         match kind:
             case BallotKind.VOTE:
-                return self._take_vote(data, now)
+                return self._take_vote(data, sender, now)
             case BallotKind.ECHO:
                 return self._take_echo(data, now)
             case BallotKind.SIGNATURE:
                 return self._take_share(data, now)
 
-    def _take_vote(self, data: bytes, now: float) -> list[Effect]:
+    def _take_vote(self, data: bytes, sender: int | None, now: float) -> list[Effect]:
         vote = Vote.decode_untrusted(data)
         current, digest = self._open_round(vote.epoch, now), vote_digest(data)
+        if current is None and sender == vote.directory:
+            self._stray_vote(vote, data, now)
         if current is None or digest in (held := current.votes.get(vote.directory, {})):
             return []
         if len(held) >= MAX_VOTES_EACH:
             return []
         verify_vote_untrusted(data, self._genesis)
+        if sender == vote.directory:
+            self.clocks.note(vote.directory, vote.time, now)
         current.votes.setdefault(vote.directory, {})[digest] = (vote, data)
         return self._after_vote(current, vote) + self._advance(current, now)
+
+    def _stray_vote(self, vote: Vote, data: bytes, now: float) -> None:
+        """A vote of an epoch that we are not in: somebody's clock is off. Looked at once an epoch of ours."""
+        if self._round(self._clock.epoch_at(now)).once("stray", vote.directory):
+            verify_vote_untrusted(data, self._genesis)
+            self.clocks.note(vote.directory, vote.time, now)
 
     def _after_vote(self, current: Round, vote: Vote) -> list[Effect]:
         """A second vote is evidence; a first one may name what we have not got."""
@@ -226,7 +255,9 @@ class Voting:
         self._views[digest] = view
         for old in sorted(self._views, key=lambda d: self._views[d].epoch)[:-KEPT_VIEWS]:
             del self._views[old]
-        self._newest = max(self._newest, (view.epoch, digest))
+        if view.epoch > self._newest[0]:
+            self._newest = (view.epoch, digest)
+            self._candidates.note(view)
         if view.epoch in self._rounds:
             self._rounds[view.epoch].certified = True
 
@@ -238,6 +269,9 @@ class Voting:
         current.voted = True
         if self._memory.voted_epoch >= current.epoch:
             return []  # before a restart: a second vote would be taken for a lie
+        entries = self._candidates.entries(current.epoch, now)
+        if self._newest[0] == NO_EPOCH and len(entries) < self._genesis.min_relays:
+            return []  # no first view can come of it
         self._memory = replace(self._memory, voted_epoch=current.epoch)
         vote = Vote(
             network_id=self._genesis.network_id,
@@ -246,21 +280,12 @@ class Voting:
             previous_epoch=self._newest[0],
             previous=self._newest[1],
             time=int(now),
-            entries=self._entries(current.epoch),
+            entries=entries,
+            pending=self._pending(current.epoch),
         )
         data = sign_vote(vote, self._key)
         current.votes.setdefault(self._index, {})[vote_digest(data)] = (vote, data)
         return [Remember(self._memory), Broadcast(BallotKind.VOTE, data)]
-
-    def _entries(self, epoch: int) -> tuple[VoteEntry, ...]:
-        """One for each node whose descriptor will not have expired when the view takes effect."""
-        entries: list[VoteEntry] = []
-        for signed in self._pool.newest():
-            if signed.descriptor.expires > self._clock.end(epoch):
-                flags, weight = tally.opinion(signed.descriptor, self._genesis, self._quality(signed.node_id))
-                published = signed.descriptor.published
-                entries.append(VoteEntry(signed.node_id, signed.digest, published, flags, weight))
-        return tuple(entries[:MAX_VOTE_ENTRIES])
 
     def _advance_current(self, now: float) -> list[Effect]:
         epoch = self._clock.epoch_at(now)
@@ -320,7 +345,8 @@ class Voting:
         if missing:
             return self._fetch_chosen(current, votes, missing)
         descriptors = self._pool.descriptors([one.descriptor for one in chosen])
-        view = tally.build_view(current.epoch, chosen, descriptors, previous, digest, self._genesis)
+        pending = tally.agreed_pending(votes, self._genesis)
+        view = tally.build_view(current.epoch, chosen, descriptors, previous, digest, self._genesis, pending)
         least = self._genesis.min_relays if previous is None else 1
         return self._sign(current, view) if len(view.entries) >= least else []
 

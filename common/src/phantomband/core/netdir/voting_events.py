@@ -34,6 +34,8 @@ class BallotReceived:
 
     kind: BallotKind
     data: bytes
+    sender: int | None = None
+    """The directory whose link it came by; None for anybody else's, and for what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

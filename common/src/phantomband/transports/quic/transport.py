@@ -1,29 +1,26 @@
-"""QUIC with ALPN h3 (aioquic), as a browser and a web server speak it; one stream a connection.
+"""QUIC with ALPN h3 (the `qh3` package), as a browser and a web server speak it; one stream a connection.
 
-The client does not verify the server's certificate: the Noise handshake inside authenticates the node, and
-makes the link post-quantum, which aioquic's own key exchange is not.
+The client does not verify the server's certificate: the Noise handshake inside authenticates the node.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime
-import ipaddress
+import logging
 import os
-import socket
 import ssl
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
-from aioquic.asyncio.server import QuicServer
-from aioquic.quic.configuration import QuicConfiguration
+from cryptography.hazmat.primitives import serialization
+from qh3.asyncio.server import QuicServer
+from qh3.quic.configuration import QuicConfiguration
 
 from phantomband.core.errors import Refused
 from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
-from phantomband.transports.quic.bridge import Fate, adopt, socket_pair
-from phantomband.transports.quic.protocol import WINDOW_BYTES, LinkProtocol, WindowedConnection
-from phantomband.transports.quic.thread import on_quic_loop
-from phantomband.transports.tcp.connection import read_buffer
+from phantomband.transports.quic.stream import WINDOW_BYTES, HeldConnection, LinkProtocol
+from phantomband.transports.quic.udp import endpoint, udp_socket
 from phantomband.transports.tcp.transport import cannot_listen, reason, require_literal
 from phantomband.transports.tls.identity import Identity, RandomSource, hostname
 
@@ -38,8 +35,15 @@ IDLE_TIMEOUT = 90.0
 DATAGRAM_BYTES = 1350
 """QUIC payload of a datagram: our choice, fits an Ethernet path with a tunnel in it."""
 
-SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
-"""Of the UDP socket: a burst that finds it full is lost and halves the sender's rate."""
+CONNECTION_ID_BYTES = 8
+"""Of our own connection ids: where short headers have them, behind the first byte (RFC 9000, section 17.3)."""
+
+MAX_CONNECTION_IDS = 8192
+"""Connection ids of one listener; a connection has up to eight, so this is at least 1,024 connections."""
+
+Settled = Callable[[Exception | None], None]
+
+logging.getLogger("quic").setLevel(logging.CRITICAL + 1)  # it logs what peers say
 
 
 def _configuration(is_client: bool, server_name: str | None) -> QuicConfiguration:
@@ -49,19 +53,12 @@ def _configuration(is_client: bool, server_name: str | None) -> QuicConfiguratio
         server_name=server_name,
         verify_mode=ssl.CERT_NONE,
         idle_timeout=IDLE_TIMEOUT,
+        connection_id_length=CONNECTION_ID_BYTES,
         max_datagram_size=DATAGRAM_BYTES,
+        probe_datagram_size=False,
         max_data=2 * WINDOW_BYTES,
         max_stream_data=WINDOW_BYTES,
     )
-
-
-def _udp_socket(host: str) -> socket.socket:
-    family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
-    return sock
 
 
 class _ClientProtocol(LinkProtocol):
@@ -79,31 +76,11 @@ class _ClientProtocol(LinkProtocol):
         if self._transport is not None:
             self._transport.close()
 
+    def datagram_received(self, data: bytes | str, addr: Any) -> None:
+        guarded(super().datagram_received, data, addr)
 
-async def _dial(address: Address, name: str, theirs: socket.socket) -> Fate:
-    """On the QUIC thread: connects and joins the stream to `theirs`."""
-    sock = _udp_socket(address.host)
-    quic = WindowedConnection(configuration=_configuration(True, name))
-    try:
-        _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _ClientProtocol(quic, lambda _: None), sock=sock
-        )
-    except BaseException:
-        sock.close()
-        raise
-    try:
-        protocol.connect((address.host, address.port))
-        await protocol.wait_connected()
-        await protocol.join(theirs)
-    except BaseException:
-        protocol.close()
-        protocol.close_socket()
-        raise
-    return protocol.fate
-
-
-MAX_CONNECTION_IDS = 8192
-"""Connection ids of one listener; a connection has up to eight, so this is at least 1,024 connections."""
+    def datagrams_received(self, data: list[bytes], addr: Any) -> None:
+        guarded(super().datagrams_received, data, addr)
 
 
 class _Server(QuicServer):
@@ -127,16 +104,42 @@ class _Server(QuicServer):
 
         self._create_protocol = limited
 
+    @property
+    def port(self) -> int:
+        """The port that is bound."""
+        assert self._transport is not None  # noqa: S101  (there is one from the beginning)
+        return int(self._transport.get_extra_info("sockname")[1])
+
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise ConnectionRefusedError
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
-        try:
-            super().datagram_received(data, addr)
-        except ConnectionRefusedError:
-            return
+        guarded(super().datagram_received, data, addr)
         if self.retiring:
             self._leave_if_idle()
+
+    def datagrams_received(self, data: list[bytes], addr: Any) -> None:
+        """Datagrams of one address that came together: those of one connection are handed on together."""
+        run: list[bytes] = []
+        owner: LinkProtocol | None = None
+        for datagram in data:
+            known = self._known(datagram)
+            if run and known is not owner:
+                guarded(owner.datagrams_received, run, addr)  # type: ignore[union-attr]
+                run = []
+            owner = known
+            if known is None:
+                self.datagram_received(datagram, addr)
+            else:
+                run.append(datagram)
+        if run and owner is not None:
+            guarded(owner.datagrams_received, run, addr)
+
+    def _known(self, datagram: bytes) -> LinkProtocol | None:
+        """Whose it is, if it has a short header."""
+        if not datagram or datagram[0] & 0x80:
+            return None
+        return cast(LinkProtocol | None, self._protocols.get(datagram[1 : 1 + CONNECTION_ID_BYTES]))
 
     def _connection_terminated(self, protocol: Any) -> None:
         super()._connection_terminated(protocol)
@@ -148,24 +151,32 @@ class _Server(QuicServer):
             self._transport.close()
 
 
+def guarded(function: Callable[..., None], data: Any, addr: Any) -> None:
+    """Whatever a datagram makes the library raise, a panic of its native part included, ends with the datagram."""
+    try:
+        function(data, addr)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError):
+            raise
+
+
 class QuicListener(Listener):
-    def __init__(self, server: _Server, port: int) -> None:
+    def __init__(self, server: _Server) -> None:
         self._server = server
-        self._port = port
+        self._port = server.port
 
     @property
     def port(self) -> int:
         return self._port
 
     async def close(self) -> None:
-        async def retire() -> None:
-            self._server.retire()
-
-        await on_quic_loop(retire())
+        self._server.retire()
 
 
 class QuicTransport(Transport):
-    """QUIC on a thread of its own, bridged to the loop that dials and listens.
+    """QUIC on the loop that dials and listens.
 
     Args:
         random: source of the server's name and of names for servers that published none.
@@ -175,72 +186,63 @@ class QuicTransport(Transport):
 
     def __init__(self, random: RandomSource = os.urandom) -> None:
         self._random = random
-        self._buffer = read_buffer()
         self._identity: Identity | None = None
 
     async def dial(self, address: Address, accept: Accept, timeout: float) -> Connection:
         require_literal(address.host)
         name = address.parameters.get(SNI_PARAMETER) or hostname(self._random)
-        ours, theirs = socket_pair()
+        settled: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+        def settle(error: Exception | None) -> None:
+            if not settled.done():
+                settled.set_result(error)
+
+        quic = HeldConnection(configuration=_configuration(True, name))
+        protocol: _ClientProtocol = await endpoint(
+            lambda: _ClientProtocol(quic, accept, settle), udp_socket(address.host)
+        )
         try:
             async with asyncio.timeout(timeout):
-                fate = await on_quic_loop(_dial(address, name, theirs))
+                protocol.connect((address.host, address.port))
+                failure = await settled
         except BaseException as error:
-            ours.close()
-            theirs.close()
+            protocol.close()
+            protocol.close_socket()
             if isinstance(error, TimeoutError):
                 raise Refused(f"no QUIC handshake within {timeout} seconds") from None
             if isinstance(error, OSError):
                 raise Refused(f"no QUIC handshake: {reason(error)}") from None
             raise
-        return await adopt(ours, accept, self._buffer, fate)
+        if failure is not None or protocol.stream is None:
+            raise Refused(f"no QUIC handshake: {type(failure).__name__}")
+        return protocol.stream
 
     async def listen(self, host: str, port: int, accept: Accept) -> Listener:
         if self._identity is None:
             self._identity = Identity(self._random, datetime.datetime.now(datetime.UTC))
-        loop = asyncio.get_running_loop()
 
-        def ready(protocol: LinkProtocol) -> None:
-            """On the QUIC thread: a client's handshake is complete."""
-            ours, theirs = socket_pair()
-            asyncio.run_coroutine_threadsafe(adopt(ours, accept, self._buffer, protocol.fate), loop)
-            asyncio.run_coroutine_threadsafe(protocol.join(theirs), asyncio.get_running_loop())
+        def make(quic: Any, **_: Any) -> LinkProtocol:
+            """What QuicServer calls for each new connection."""
+            return LinkProtocol(quic, accept, lambda error: None)
 
-        async def bind() -> tuple[_Server, int]:
-            sock = _udp_socket(host)
-            try:
-                sock.bind((host, port))
-            except BaseException:
-                sock.close()
-                raise
-            _, server = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: _Server(configuration=self._server(), create_protocol=_protocol_maker(ready)),
-                sock=sock,
-            )
-            server.limit()
-            return server, sock.getsockname()[1]
-
+        sock = udp_socket(host)
         try:
-            server, bound = await on_quic_loop(bind())
+            sock.bind((host, port))
         except OSError as error:
+            sock.close()
             raise cannot_listen(port, error) from None
-        return QuicListener(server, bound)
+        server: _Server = await endpoint(lambda: _Server(configuration=self._server(), create_protocol=make), sock)
+        server.limit()
+        return QuicListener(server)
 
     def _server(self) -> QuicConfiguration:
         assert self._identity is not None  # noqa: S101  (listen has made it)
         configuration = _configuration(False, None)
-        configuration.certificate = self._identity.certificate
-        configuration.private_key = self._identity.key
+        key = self._identity.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        configuration.load_cert_chain(self._identity.certificate.public_bytes(serialization.Encoding.PEM), key)
         return configuration
 
     def parameters(self) -> Mapping[str, str]:
         return {SNI_PARAMETER: self._identity.hostname} if self._identity is not None else {}
-
-
-def _protocol_maker(ready: Any) -> Any:
-    """What QuicServer calls for each new connection."""
-
-    def make(quic: Any, **_: Any) -> LinkProtocol:
-        return LinkProtocol(quic, ready)
-
-    return make

@@ -8,9 +8,10 @@ buffers.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import cast
 
-from phantomband.transports.base import WRITE_HIGH_WATER, Accept, Buffer, Connection, Receiver
+from phantomband.transports.base import WRITE_HIGH_WATER, Accept, Buffer, Connection, Receiver, packed_ip
 
 READ_BUFFER_BYTES = 256 * 1024
 """As much as one read can give: eight link records."""
@@ -88,6 +89,18 @@ class StreamConnection(asyncio.BufferedProtocol, Connection):
 
     # from above
 
+    @property
+    def peer_ip(self) -> bytes:
+        name = self._transport.get_extra_info("peername")
+        return packed_ip(name[0]) if isinstance(name, tuple) else b""
+
+    def keep_alive(self, seconds: int) -> None:
+        """Has the system probe a peer that was silent for `seconds`, and each `seconds` from then on."""
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+
     def write(self, data: Buffer) -> None:
         if self._closing:
             return
@@ -98,6 +111,17 @@ class StreamConnection(asyncio.BufferedProtocol, Connection):
             self._loop.call_soon(self.flush)
         if self.congested:
             self._was_congested = True
+
+    def hand_over(self, receiver: Receiver) -> None:
+        """From now on `receiver` is told what happens: after a handshake that is no part of the stream."""
+        self._receiver = receiver
+
+    def want_writable(self) -> None:
+        """Has `writable` called when no more than LOW_WATER waits after the next flush, congested or not.
+
+        For a connection above that was congested while its bytes were not here yet.
+        """
+        self._was_congested = True
 
     def flush(self) -> None:
         """Gives what waits to the operating system now, as far as it takes it."""
@@ -136,7 +160,11 @@ class StreamConnection(asyncio.BufferedProtocol, Connection):
         self._closing = True
         # Not transport.close(): closing a socket with unread bytes in it sends a reset, which overtakes what
         # we wrote. So we read on, and drop, until the peer has seen our end of stream and closes.
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the peer has gone, and the loop has not told us yet
+            self._transport.abort()
+            return
         self._transport.resume_reading()
         self._patience = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
 

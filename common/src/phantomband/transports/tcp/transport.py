@@ -7,9 +7,10 @@ import ipaddress
 import os
 from collections.abc import Mapping
 
-from phantomband.core.errors import Refused, UserError
+from phantomband.core.errors import Malformed, Refused, UserError
 from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
 from phantomband.transports.tcp.connection import StreamConnection, read_buffer
+from phantomband.transports.tcp.proxy import Proxy, ProxyHandshake
 
 BACKLOG = 1024
 """Connections the kernel holds until we accept them (Linux caps it at net.core.somaxconn)."""
@@ -47,31 +48,71 @@ class TcpListener(Listener):
     def port(self) -> int:
         return self._port
 
-    async def close(self) -> None:
+    def stop(self) -> None:
+        """Stops listening, at once."""
         self._server.close()
+
+    async def close(self) -> None:
+        self.stop()
 
 
 class TcpTransport(Transport):
     """Plain TCP. asyncio sets TCP_NODELAY; socket buffers are left to the kernel, which sizes them by
-    need."""
+    need.
+
+    Args: proxy: what is dialled instead of each address, and asked to connect there.
+    """
 
     name = "tcp"
 
-    def __init__(self) -> None:
+    def __init__(self, proxy: Proxy | None = None) -> None:
         self._buffer = read_buffer()
+        self._proxy = proxy
 
     async def dial(self, address: Address, accept: Accept, timeout: float) -> Connection:
         require_literal(address.host)
+        if self._proxy is not None:
+            return await self._dial_by(self._proxy, address, accept, timeout)
+        return await self._connect(address.host, address.port, accept, timeout, "no connection")
+
+    async def _connect(self, host: str, port: int, accept: Accept, timeout: float, what: str) -> StreamConnection:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                _, connection = await loop.create_connection(
-                    lambda: StreamConnection(accept, self._buffer), address.host, address.port
-                )
+                _, connection = await loop.create_connection(lambda: StreamConnection(accept, self._buffer), host, port)
         except TimeoutError:
-            raise Refused(f"no connection within {timeout} seconds") from None
+            raise Refused(f"{what} within {timeout} seconds") from None
         except OSError as error:
-            raise Refused(f"no connection: {reason(error)}") from None
+            raise Refused(f"{what}: {reason(error)}") from None
+        return connection
+
+    async def _dial_by(self, proxy: Proxy, address: Address, accept: Accept, timeout: float) -> Connection:
+        settled: asyncio.Future[Malformed | None] = asyncio.get_running_loop().create_future()
+        shakes: list[ProxyHandshake] = []
+
+        def settle(error: Malformed | None) -> None:
+            if not settled.done():
+                settled.set_result(error)
+
+        def attach(connection: Connection) -> ProxyHandshake:
+            assert isinstance(connection, StreamConnection)  # noqa: S101  (made by _connect)
+            shakes.append(ProxyHandshake(connection, proxy, address, accept, settle))
+            return shakes[0]
+
+        connection: StreamConnection | None = None
+        try:
+            async with asyncio.timeout(timeout):
+                connection = await self._connect(proxy.host, proxy.port, attach, timeout, "no connection to the proxy")
+                shakes[0].start()
+                failure = await settled
+        except BaseException as error:
+            if connection is not None:
+                connection.abort()
+            if isinstance(error, TimeoutError):
+                raise Refused(f"the proxy did not connect within {timeout} seconds") from None
+            raise
+        if failure is not None:
+            raise Refused(f"the proxy: {failure}") from None
         return connection
 
     async def listen(self, host: str, port: int, accept: Accept) -> Listener:

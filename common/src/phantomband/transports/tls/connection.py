@@ -1,4 +1,4 @@
-"""One TLS connection over a `StreamConnection`: OpenSSL between two memory buffers.
+"""One TLS connection over another connection: OpenSSL or BoringSSL between two memory buffers.
 
 Not asyncio's own TLS, for three reasons: `buffered` counts all that waits (asyncio forgets what its inner
 transport holds), it runs alike on every event loop, and TLS records are cut here, independently of cell
@@ -10,59 +10,50 @@ boundaries (PROTOCOL.md section 5: records of k x 2,048 + c bytes are a fingerpr
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Callable
 
-from phantomband.transports.base import Accept, Buffer, Connection, Receiver
-from phantomband.transports.tcp.connection import StreamConnection
+from phantomband.transports.base import Accept, Buffer
+from phantomband.transports.layered import LayeredConnection, Lower, Settled
 
 RECORD_BYTES = 16 * 1024
 """The largest plaintext of a TLS record (RFC 8446, section 5.1)."""
 
+PART_BYTES = 2 * RECORD_BYTES
+"""Given to TLS at once: larger parts cost the browser's library three times the time (measured)."""
+
 RandomSource = Callable[[int], bytes]
 
 
-class TlsConnection(Connection):
-    """The receiver of the TCP connection below, and the connection of the receiver above.
+class TlsConnection(LayeredConnection):
+    """TLS over a byte stream, either end.
 
     Args:
-        lower: the TCP connection.
         tls: an SSLObject over `incoming` and `outgoing`, its handshake not yet begun.
-        accept: called once the handshake is done.
-        settled: called once: with None after `accept`, or with why there will be no connection.
         buffer: where plaintext is put for the receiver.
         random: where to cut; two bytes a flush.
     """
 
+    _HANDSHAKE = "TLS handshake"
+
     def __init__(
         self,
-        lower: StreamConnection,
+        lower: Lower,
         tls: ssl.SSLObject,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
         accept: Accept,
-        settled: Callable[[Exception | None], None],
+        settled: Settled,
         buffer: memoryview,
         random: RandomSource,
     ) -> None:
-        self._lower = lower
-        self._tls = tls
-        self._incoming = incoming
-        self._outgoing = outgoing
-        self._accept = accept
-        self._settled = settled
-        self._buffer = buffer
-        self._random = random
-        self._loop = asyncio.get_running_loop()
-        self._receiver: Receiver | None = None
-        self._waiting: list[Buffer] = []
-        self._waiting_bytes = 0
-        self._reading = True
-        self._closing = False
-        self._error: Exception | None = None
+        super().__init__(lower, accept, settled)
+        self._tls, self._incoming, self._outgoing = tls, incoming, outgoing
+        self._buffer, self._random = buffer, random
+        self.cuts = True
+        """Whether the rest of a flush is cut in two records. Not for what must look like a browser or web server."""
 
-    # from the TCP connection
+    # from the connection below
 
     def start(self) -> None:
         """The client speaks first."""
@@ -73,7 +64,7 @@ class TlsConnection(Connection):
         if self._receiver is None:
             self._shake_hands()
         if self._receiver is not None:
-            self._read()
+            self._deliver()
 
     def _shake_hands(self) -> None:
         try:
@@ -85,18 +76,16 @@ class TlsConnection(Connection):
             self._fail(error)
             return
         self._push()
-        self._receiver = self._accept(self)
-        self._settled(None)
+        self._begin()
 
     def _fail(self, error: Exception) -> None:
-        """The peer's TLS is wrong: OpenSSL's alert goes out, as any server's would, and the connection
-        ends."""
+        """The peer's TLS is wrong: the library's alert goes out, as any server's would, and the connection ends."""
         self._error = error
         self._closing = True
         self._push()
         self._lower.close()
 
-    def _read(self) -> None:
+    def _deliver(self) -> None:
         """Decrypts what has come and hands it on, as much at once as the buffer holds."""
         while self._reading and not self._closing:
             filled, more = self._decrypt()
@@ -127,67 +116,35 @@ class TlsConnection(Connection):
             return filled, False
         return filled, True
 
-    def writable(self) -> None:
-        if self._receiver is not None and not self._closing:
-            self._receiver.writable()
-
-    def closed(self, error: Exception | None) -> None:
-        self._closing = True
-        error = error or self._error
-        if self._receiver is not None:
-            self._receiver.closed(error)
-        else:
-            self._settled(error or ConnectionError("the peer closed during the TLS handshake"))
-
     # from above
 
-    def write(self, data: Buffer) -> None:
-        if self._closing:
-            return
-        if not self._waiting:
-            self._loop.call_soon(self._flush)
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
+    @property
+    def alpn(self) -> str | None:
+        """The protocol agreed on; None: none was."""
+        return self._tls.selected_alpn_protocol()
 
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        data = memoryview(b"".join(self._waiting))
-        self._waiting, self._waiting_bytes = [], 0
-        whole = len(data) // RECORD_BYTES * RECORD_BYTES
-        cut = whole + self._cut(len(data) - whole)
-        for part in (data[:whole], data[whole:cut], data[cut:]):
+    def _encode(self, data: bytes) -> None:
+        view = memoryview(data)
+        whole = len(view) // RECORD_BYTES * RECORD_BYTES
+        cut = whole + self._cut(len(view) - whole)
+        for at in range(0, whole, PART_BYTES):
+            self._tls.write(view[at : min(at + PART_BYTES, whole)])
+        for part in (view[whole:cut], view[cut:]):
             if part:
                 self._tls.write(part)
-        self._push()
+        self._lower.write(self._outgoing.read())
 
     def _cut(self, rest: int) -> int:
-        return int.from_bytes(self._random(2), "big") % rest if rest else 0
+        return int.from_bytes(self._random(2), "big") % rest if rest and self.cuts else rest
 
     def _push(self) -> None:
-        """Ciphertext is longer than its plaintext: if we were congested, the connection below is, and will
-        say so."""
         self._lower.write(self._outgoing.read())
         self._lower.flush()
-
-    @property
-    def buffered(self) -> int:
-        return self._waiting_bytes + self._lower.buffered
-
-    def pause_reading(self) -> None:
-        self._reading = False
-        self._lower.pause_reading()
-
-    def resume_reading(self) -> None:
-        if not self._reading:
-            self._reading = True
-            self._lower.resume_reading()
-            self._loop.call_soon(self._read)
 
     def close(self) -> None:
         if self._closing:
             return
-        self._flush()
+        self.flush()
         self._closing = True
         try:
             self._tls.unwrap()  # writes close_notify; nobody waits for the peer's
@@ -195,7 +152,3 @@ class TlsConnection(Connection):
             pass
         self._push()
         self._lower.close()
-
-    def abort(self) -> None:
-        self._closing = True
-        self._lower.abort()

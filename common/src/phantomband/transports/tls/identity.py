@@ -39,10 +39,11 @@ class Identity:
     Args:
         random: for the name and the age; the key comes from the `cryptography` package's own source.
         now: time of the start.
+        name: a hostname that lasts; a new one if absent.
     """
 
-    def __init__(self, random: RandomSource, now: datetime.datetime) -> None:
-        self.hostname = hostname(random)
+    def __init__(self, random: RandomSource, now: datetime.datetime, name: str = "") -> None:
+        self.hostname = name or hostname(random)
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.certificate = self._sign(now - datetime.timedelta(minutes=int.from_bytes(random(2), "big")))
 

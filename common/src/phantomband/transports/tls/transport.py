@@ -1,128 +1,110 @@
-"""TLS 1.3 (1.2 for old middle boxes) with ALPN h2, as a web server's port.
+"""TLS over TCP. The port is an ordinary web site's, as nginx has it (`websocket/port.py`), to whoever does not begin
+with the server's secret.
 
-The client does not verify the server's certificate: the Noise handshake inside authenticates the node, and a
-certificate that could be verified would name it. So TLS here is camouflage, never the source of security.
+The client's ClientHello is Chrome's (`browser/tls.py`). It does not verify the server's certificate: the Noise
+handshake inside authenticates the node, and a certificate that could be verified would name it. So TLS here is
+camouflage, never the source of security.
 """
 
 from __future__ import annotations
 
-import asyncio
-import datetime
 import os
 import ssl
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from phantomband.core.errors import Refused
-from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
+from phantomband.core.errors import Malformed, Refused
+from phantomband.transports.base import Accept, Address, Connection, Listener, Receiver, Transport
+from phantomband.transports.browser.persona import Persona
+from phantomband.transports.browser.tls import PROFILE, Use, client_context
+from phantomband.transports.dialing import dial_over
+from phantomband.transports.layered import Settled
 from phantomband.transports.tcp.connection import StreamConnection, read_buffer
+from phantomband.transports.tcp.proxy import Proxy
 from phantomband.transports.tcp.transport import TcpTransport
 from phantomband.transports.tls.connection import TlsConnection
-from phantomband.transports.tls.identity import Identity, RandomSource, hostname
+from phantomband.transports.tls.identity import RandomSource, hostname
+from phantomband.transports.tls.knock import (
+    KNOCK_PARAMETER,
+    SNI_PARAMETER,
+    Doorkeeper,
+    Secret,
+    knock_untrusted,
+    secret_for,
+)
+from phantomband.transports.websocket.options import Options
+from phantomband.transports.websocket.port import WebPort
+from phantomband.transports.websocket.server import Door, HttpConnection
 
-ALPN = ["h2", "http/1.1"]
-
-SNI_PARAMETER = "sni"
-"""Address parameter: the name that the server's certificate is for."""
-
-HANDSHAKE_TIMEOUT = 10.0
-"""Seconds a client has to finish its TLS handshake with us."""
-
-MAX_HANDSHAKES = 512
-"""TLS handshakes under way on one listener; one more connection is closed unanswered."""
-
-Settled = Callable[[Exception | None], None]
+KNOWN = ("site", "cert", "key", KNOCK_PARAMETER, SNI_PARAMETER)
+"""Parameters of a listening address; `websocket/options.py` says what they mean."""
 
 
 class TlsTransport(Transport):
     """TLS over TCP.
 
     Args:
-        random: source of the server's name, of names for servers that published none, and of record cuts.
+        random: source of secrets, of names for servers that published none, and of record cuts.
+        clock: seconds since 1970.
+        proxy: dialled instead of each server, see `tcp.proxy`.
+        persona: the browser whose ClientHello a client sends.
     """
 
     name = "tls"
 
-    def __init__(self, random: RandomSource = os.urandom) -> None:
-        self._tcp = TcpTransport()
-        self._random = random
+    def __init__(
+        self,
+        random: RandomSource = os.urandom,
+        clock: Callable[[], float] = time.time,
+        proxy: Proxy | None = None,
+        persona: Persona | None = None,
+    ) -> None:
+        self._tcp = TcpTransport(proxy)
+        self._random, self._clock = random, clock
         self._buffer = read_buffer()
-        self._client = _client_context()
-        self._identity: Identity | None = None
+        self._client = client_context(Use.HTTPS, persona.tls if persona is not None else PROFILE)
+        self._options = Options()
+        self._secret: Secret | None = None
 
-    async def dial(self, address: Address, accept: Accept, timeout: float) -> Connection:
-        loop = asyncio.get_running_loop()
-        settled: asyncio.Future[Exception | None] = loop.create_future()
-        upper: list[TlsConnection] = []
-        name = address.parameters.get(SNI_PARAMETER) or hostname(self._random)
-
-        def settle(error: Exception | None) -> None:
-            if not settled.done():
-                settled.set_result(error)
-
-        def connected(lower: Connection) -> TlsConnection:
-            upper.append(self._over(lower, accept, settle, name))
-            return upper[0]
-
-        try:
-            async with asyncio.timeout(timeout):
-                await self._tcp.dial(address, connected, timeout)
-                upper[0].start()
-                failure = await settled
-        except BaseException as error:
-            for connection in upper:
-                connection.abort()
-            if isinstance(error, TimeoutError):
-                raise Refused(f"no TLS handshake within {timeout} seconds") from None
-            raise
-        if failure is not None:
-            raise Refused(f"no TLS handshake: {type(failure).__name__}")
-        return upper[0]
-
-    def _over(self, lower: Connection, accept: Accept, settled: Settled, name: str | None) -> TlsConnection:
-        """A TLS connection over a TCP one: a client's towards `name`, or a server's."""
-        assert isinstance(lower, StreamConnection)  # noqa: S101  (our own TcpTransport gives no other)
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        context = self._client if name else self._server
-        tls = context.wrap_bio(incoming, outgoing, server_side=name is None, server_hostname=name)
-        return TlsConnection(lower, tls, incoming, outgoing, accept, settled, self._buffer, self._random)
-
-    async def listen(self, host: str, port: int, accept: Accept) -> Listener:
-        if self._identity is None:
-            self._identity = Identity(self._random, datetime.datetime.now(datetime.UTC))
-            self._server = _server_context(self._identity, self._random(16).hex().encode())
-        loop = asyncio.get_running_loop()
-        shaking: set[asyncio.TimerHandle] = set()
-
-        def connected(lower: Connection) -> TlsConnection:
-            patience = loop.call_later(HANDSHAKE_TIMEOUT, lower.abort)
-            if len(shaking) >= MAX_HANDSHAKES:
-                lower.abort()
-            shaking.add(patience)
-
-            def settled(error: Exception | None) -> None:
-                patience.cancel()
-                shaking.discard(patience)
-
-            return self._over(lower, accept, settled, None)
-
-        return await self._tcp.listen(host, port, connected)
+    def configure(self, folder: Path, options: Mapping[str, str]) -> None:
+        """The secret is that in `folder`/tls.secret; options: `KNOWN`."""
+        self._options = Options.parse(options, self.name, KNOWN)
+        self._secret = secret_for(folder, options, self._random)
 
     def parameters(self) -> Mapping[str, str]:
-        return {SNI_PARAMETER: self._identity.hostname} if self._identity is not None else {}
+        return self._secret.parameters if self._secret is not None else {}
 
+    async def dial(self, address: Address, accept: Accept, timeout: float) -> Connection:
+        try:
+            knock = knock_untrusted(address.parameters)
+        except Malformed as e:
+            raise Refused(str(e)) from None
+        name = address.parameters.get(SNI_PARAMETER) or hostname(self._random)
 
-def _client_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(ALPN)
-    return context
+        def knocking(connection: Connection) -> Receiver:
+            connection.write(knock)  # in one record with what the receiver writes first
+            return accept(connection)
 
+        def over(lower: StreamConnection, settled: Settled) -> TlsConnection:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = self._client.wrap_bio(incoming, outgoing, server_hostname=name)
+            return TlsConnection(lower, tls, incoming, outgoing, knocking, settled, self._buffer, self._random)
 
-def _server_context(identity: Identity, password: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(ALPN)
-    identity.load_into(context, password)
-    return context
+        return await dial_over(self._tcp, address, timeout, "TLS handshake", over, TlsConnection.start)
+
+    async def listen(self, host: str, port: int, accept: Accept) -> Listener:
+        secret = self._secret = self._secret or secret_for(None, {}, self._random)
+
+        def speak(connection: TlsConnection, door: Door, lower: StreamConnection) -> Doorkeeper:
+            def tunnel() -> Receiver:
+                door.visitors.drop(lower)
+                connection.cuts = True
+                return accept(connection)
+
+            return Doorkeeper(connection, secret.knock, tunnel, lambda: HttpConnection(connection, door, lower))
+
+        # No path opens a WebSocket here: nobody knows this one.
+        nowhere = f"/{self._random(16).hex()}"
+        web = WebPort(self.name, self._options, secret.name, nowhere, self._random, self._clock, self._buffer)
+        return await web.listen(self._tcp, host, port, accept, speak)

@@ -1,0 +1,113 @@
+"""What tells a client from a visitor of the web site on the same port: sixteen secret bytes, the first inside TLS.
+
+`tls.secret` in the gateway's folder holds two lines: the secret, and the name in our own certificate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from phantomband.core.errors import Malformed, UserError
+from phantomband.transports import kept
+from phantomband.transports.base import Buffer, Receiver
+from phantomband.transports.layered import Lower
+from phantomband.transports.tls.identity import RandomSource, hostname
+from phantomband.transports.websocket.server import HEAD_SECONDS
+
+KNOCK_PARAMETER, SNI_PARAMETER = "knock", "sni"
+"""What is published: the secret, base64url without padding, and the name that the server's certificate is for."""
+
+KNOCK_BYTES = 16
+SECRET_FILE = "tls.secret"  # noqa: S105  (a file's name)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What clients need. Public towards them and secret towards everyone else."""
+
+    knock: bytes
+    name: str
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        return {KNOCK_PARAMETER: _text(self.knock), SNI_PARAMETER: self.name}
+
+
+def secret_for(folder: Path | None, options: Mapping[str, str], random: RandomSource) -> Secret:
+    """The secret in `folder`, or one for this run only; parts that `options` names are those.
+
+    Raises:
+        UserError: the file or a part cannot be used.
+    """
+    made = f"{_text(random(KNOCK_BYTES))}\n{hostname(random)}\n".encode()
+    text = kept.load_or_create(folder / SECRET_FILE, lambda: made) if folder is not None else made
+    lines = text.decode("ascii", "replace").split("\n")
+    try:
+        knock = knock_untrusted({KNOCK_PARAMETER: options.get(KNOCK_PARAMETER, lines[0])})
+    except Malformed as e:
+        raise UserError(f"tls: {e}. Mend the address, or remove {folder}/{SECRET_FILE}") from None
+    return Secret(knock, options.get(SNI_PARAMETER) or (lines[1] if len(lines) > 1 else "") or hostname(random))
+
+
+def knock_untrusted(parameters: Mapping[str, str]) -> bytes:
+    """Raises: Malformed: there is none, or it is none."""
+    try:
+        knock = base64.b64decode(f"{parameters.get(KNOCK_PARAMETER, '')}==", altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        knock = b""
+    if len(knock) != KNOCK_BYTES:
+        raise Malformed("knock= is missing, or not 22 letters, digits, - and _")
+    return knock
+
+
+def _text(knock: bytes) -> str:
+    return base64.urlsafe_b64encode(knock).decode().rstrip("=")
+
+
+class Doorkeeper:
+    """The receiver of a TLS connection until its first bytes have told who it is.
+
+    Args:
+        tunnel, site: make the receiver of a client, and of a visitor; the latter gets every byte.
+    """
+
+    def __init__(
+        self, lower: Lower, knock: bytes, tunnel: Callable[[], Receiver], site: Callable[[], Receiver]
+    ) -> None:
+        self._knock, self._tunnel, self._site = knock, tunnel, site
+        self._data = bytearray()
+        self._receiver: Receiver | None = None
+        self._timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, lower.close)
+
+    def received(self, data: Buffer) -> None:
+        if self._receiver is not None:
+            self._receiver.received(data)
+            return
+        self._data += data
+        first = bytes(self._data[:KNOCK_BYTES])
+        if not hmac.compare_digest(first, self._knock[: len(first)]):
+            self._become(self._site(), bytes(self._data))
+        elif len(first) == KNOCK_BYTES:
+            self._become(self._tunnel(), bytes(self._data[KNOCK_BYTES:]))
+
+    def _become(self, receiver: Receiver, data: bytes) -> None:
+        self._timer.cancel()
+        self._receiver = receiver
+        self._data.clear()
+        if data:
+            receiver.received(data)
+
+    def writable(self) -> None:
+        if self._receiver is not None:
+            self._receiver.writable()
+
+    def closed(self, error: Exception | None) -> None:
+        self._timer.cancel()
+        if self._receiver is not None:
+            self._receiver.closed(error)

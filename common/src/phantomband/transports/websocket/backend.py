@@ -1,0 +1,210 @@
+"""The site as another web server on this machine or its network: requests are passed on to it, as nginx's `proxy_pass`.
+
+One connection to it for each request, which asks it to close afterwards; the answer goes back as it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from phantomband.core.errors import Malformed, Refused
+from phantomband.transports.base import Address, Buffer, Connection
+from phantomband.transports.tcp.transport import TcpTransport
+from phantomband.transports.websocket import answers
+from phantomband.transports.websocket.http import MAX_HEAD, Request, parse_lines_untrusted
+from phantomband.transports.websocket.site import Exchange, Out
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+"""For the first byte of an answer (nginx: proxy_read_timeout)."""
+
+MAX_EXCHANGES = 256
+"""Requests under way; one more is answered 502."""
+
+HOP_BY_HOP = frozenset({
+    "connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "proxy-authorization", "expect",
+    "transfer-encoding", "content-length",
+})  # fmt: skip
+"""Not passed on: they are about one connection (RFC 9110, section 7.6.1), or about bodies, which are not passed on."""
+
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: ([ -~]*))?\r?")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the other server is."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Origin:
+        """From `http://IP:PORT`. Raises: ValueError: it is anything else."""
+        url = urlsplit(text)
+        if url.scheme != "http" or url.hostname is None or url.path not in ("", "/") or url.query or url.username:
+            raise ValueError("write http://IP:PORT")
+        host = ipaddress.ip_address(url.hostname)
+        if not host.is_private:
+            raise ValueError("only a server on this machine or a private network can be passed on to")
+        return cls(str(host), url.port or 80)
+
+
+class Backend:
+    """A site that is another server. Args: clock: seconds since 1970."""
+
+    def __init__(self, origin: Origin, clock: Callable[[], float]) -> None:
+        self._origin, self._clock = origin, clock
+        self._tcp = TcpTransport()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def answer(self, request: Request, out: Out) -> Exchange | None:
+        passing = _Passing(request, out, self._clock)
+        if request.method not in ("GET", "HEAD"):
+            # Bodies are not passed on: a site of files, as a decoy mostly is, takes none.
+            passing.fail(405)
+            return None
+        if len(self._tasks) >= MAX_EXCHANGES:
+            passing.fail(502)
+            return None
+        task = asyncio.get_running_loop().create_task(self._pass(passing))
+        self._tasks.add(task)
+        passing.task = task
+        task.add_done_callback(self._tasks.discard)
+        return passing
+
+    async def _pass(self, passing: _Passing) -> None:
+        """The one owner of a request's connection."""
+        address = Address("tcp", self._origin.host, self._origin.port)
+        try:
+            await self._tcp.dial(address, passing.attach, CONNECT_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await passing.begun.wait()
+            await passing.ended.wait()
+        except Refused:
+            passing.fail(502)
+        except TimeoutError:
+            passing.fail(504)
+        finally:
+            passing.abort()
+
+
+class _Passing:
+    """One request and its answer: the receiver of the connection to the other server."""
+
+    def __init__(self, request: Request, out: Out, clock: Callable[[], float]) -> None:
+        self._request, self._out, self._clock = request, out, clock
+        self._lower: Connection | None = None
+        self._head = bytearray()
+        self._left: int | None = None  # bytes of a body of known length
+        self._keep = True
+        self._over = False
+        self.task: asyncio.Task[None] | None = None
+        self.begun, self.ended = asyncio.Event(), asyncio.Event()
+
+    def attach(self, connection: Connection) -> _Passing:
+        self._lower = connection
+        r = self._request
+        lines = [(n, v) for n, v in r.lines if n.lower() not in HOP_BY_HOP]
+        text = "".join((f"{r.method} {r.target} HTTP/1.1\r\n", *(f"{n}: {v}\r\n" for n, v in lines)))
+        if "host" not in r.headers:
+            text += "Host: localhost\r\n"
+        asyncio.get_running_loop().call_soon(connection.write, (text + "Connection: close\r\n\r\n").encode("latin-1"))
+        return self
+
+    # from the other server
+
+    def received(self, data: Buffer) -> None:
+        if self._over:
+            return
+        if self.begun.is_set():
+            self._body(bytes(data))
+            return
+        self._head += data
+        end = self._head.find(b"\r\n\r\n")
+        if end < 0 and len(self._head) <= MAX_HEAD:
+            return
+        try:
+            if end < 0:
+                raise Malformed("the head is too long")
+            self._answer(bytes(self._head[:end]))
+        except Malformed:
+            self.fail(502)
+            return
+        rest, self._head = bytes(self._head[end + 4 :]), bytearray()
+        self._body(rest)
+
+    def _answer(self, head: bytes) -> None:
+        first, _, rest = head.partition(b"\n")
+        match = _STATUS.fullmatch(first)
+        if match is None or match[1] < b"200":
+            raise Malformed("no answer")
+        lines = parse_lines_untrusted(rest)
+        names = {n.lower(): v for n, v in lines}
+        bare = self._request.method == "HEAD" or match[1] in (b"204", b"304")
+        if bare:
+            self._left = 0
+        elif names.get("transfer-encoding", "").lower() != "chunked":
+            length = names.get("content-length", "")
+            self._left = int(length) if length.isdecimal() and len(length) < 19 else None
+            self._keep = self._left is not None
+        self._keep = self._keep and self._request.keep_alive
+        passed = [(n, v) for n, v in lines if n.lower() not in {"server", "date", "connection", "keep-alive"}]
+        kinds = [line for line in passed if line[0].lower() in ("content-type", "content-length", "transfer-encoding")]
+        others = [line for line in passed if line not in kinds]
+        status = f"{match[1].decode()} {(match[2] or b'').decode()}"
+        self.begun.set()
+        self._out.send(answers.head(status, self._clock(), [*kinds, answers.connection(self._keep), *others]))
+
+    def _body(self, data: bytes) -> None:
+        if self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+        self._out.send(data)
+        if self._left == 0:
+            self._finish(self._keep)
+        elif self._out.congested and self._lower is not None:
+            self._lower.pause_reading()
+
+    def writable(self) -> None:
+        if self._lower is not None and not self._over:
+            self._lower.resume_reading()
+
+    def closed(self, error: Exception | None) -> None:
+        if not self.begun.is_set():
+            self.fail(502)
+        else:
+            self._finish(self._keep and error is None and not self._left)
+
+    # ends
+
+    def _finish(self, keep: bool) -> None:
+        if not self._over:
+            self._over = True
+            self.begun.set()
+            self.ended.set()
+            self._out.done(keep)
+
+    def fail(self, status: int) -> None:
+        if self._over:
+            return
+        if self.begun.is_set():
+            self._finish(False)
+            return
+        keep = self._request.keep_alive and status not in answers.ENDING
+        self._out.send(answers.error(status, self._request, self._clock(), keep, []))
+        self._finish(keep)
+
+    def abort(self) -> None:
+        if self._lower is not None:
+            self._lower.abort()
+
+    def cancel(self) -> None:
+        """The visitor is gone."""
+        self._over = True
+        if self.task is not None:
+            self.task.cancel()

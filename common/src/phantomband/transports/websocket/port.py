@@ -1,0 +1,133 @@
+"""A TCP port that is an ordinary web site's to whoever does not know its secret: TLS as nginx has it, and HTTP/1.1.
+
+What follows the TLS handshake is given to `speak`: the site itself, with a WebSocket at a secret path (`websocket`), or
+somebody who looks for a secret before it (`tls`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import ssl
+from collections.abc import Callable
+
+from phantomband.core.errors import UserError
+from phantomband.transports.base import Accept, Connection, Listener, Receiver
+from phantomband.transports.layered import Settled
+from phantomband.transports.tcp.connection import StreamConnection
+from phantomband.transports.tcp.transport import TcpTransport
+from phantomband.transports.tls.connection import TlsConnection
+from phantomband.transports.tls.identity import Identity
+from phantomband.transports.websocket.backend import Backend, Origin
+from phantomband.transports.websocket.front import ALPN, NO_APPLICATION_PROTOCOL, Front, HttpOver, WrongPort
+from phantomband.transports.websocket.options import Options
+from phantomband.transports.websocket.server import Door, HttpConnection, Visitors
+from phantomband.transports.websocket.site import Folder
+
+RandomSource = Callable[[int], bytes]
+
+Speak = Callable[[TlsConnection, Door, StreamConnection], Receiver]
+"""What receives the bytes inside TLS. The last is the TCP connection, by which visitors are counted."""
+
+
+def speak_http(connection: TlsConnection, door: Door, lower: StreamConnection) -> HttpConnection:
+    """The site."""
+    return HttpConnection(connection, door, lower)
+
+
+class WebPort:
+    """How one transport's ports look.
+
+    Args:
+        name: of the transport, for people.
+        host: the name that our own certificate is for.
+        path: at which a WebSocket is opened; secret.
+        clock: seconds since 1970.
+        buffer: where plaintext is put.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Options,
+        host: str,
+        path: str,
+        random: RandomSource,
+        clock: Callable[[], float],
+        buffer: memoryview,
+    ) -> None:
+        self._name, self._options, self._host, self._path = name, options, host, path
+        self._random, self._clock, self._buffer = random, clock, buffer
+
+    async def listen(self, tcp: TcpTransport, host: str, port: int, accept: Accept, speak: Speak) -> Listener:
+        """Raises: UserError: the port cannot be bound, or the certificate cannot be used."""
+        refuse: set[int] = set()
+        visitors = Visitors()
+        listening: list[Listener] = []
+        door = Door(
+            self._site(lambda: listening[0].port), hashlib.sha256(self._path.encode()).digest(), accept, visitors,
+            self._clock, self._options.forwarded,
+        )  # fmt: skip
+        nobody = Door(WrongPort(self._clock), self._random(32), accept, visitors, self._clock, forwarded=False)
+        context = None if self._options.plain else self._context(refuse)
+
+        def tls(lower: StreamConnection, http: HttpOver, settled: Settled) -> tuple[TlsConnection, ssl.SSLObject]:
+            assert context is not None  # noqa: S101  (a Front is made with one only)
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            made = context.wrap_bio(incoming, outgoing, server_side=True)
+            return TlsConnection(lower, made, incoming, outgoing, http, settled, self._buffer, self._random), made
+
+        def connected(lower: Connection) -> Front | HttpConnection:
+            assert isinstance(lower, StreamConnection)  # noqa: S101  (our own TcpTransport gives no other)
+            visitors.add(lower, lower.abort)
+            if context is None:
+                return HttpConnection(lower, door, lower)
+
+            def inside(connection: Connection) -> Receiver:
+                assert isinstance(connection, TlsConnection)  # noqa: S101  (made above)
+                connection.cuts = False  # a web server's short answers are one record each
+                return speak(connection, door, lower)
+
+            def plain(connection: Connection) -> HttpConnection:
+                return HttpConnection(lower, nobody, lower)
+
+            return Front(lower, tls, inside, plain, lambda: visitors.drop(lower), refuse)
+
+        listening.append(await tcp.listen(host, port, connected))
+        return listening[0]
+
+    def _site(self, port: Callable[[], int]) -> Folder | Backend:
+        site = self._options.site
+        if isinstance(site, Origin):
+            return Backend(site, self._clock)
+        return Folder(site, self._clock, None if self._options.plain else port)
+
+    def _context(self, refuse: set[int]) -> ssl.SSLContext:
+        """As nginx sets OpenSSL up: its ciphers, the client's order, tickets."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("HIGH:!aNULL:!MD5")
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.set_alpn_protocols(list(ALPN))
+
+        def named(tls: ssl.SSLObject | ssl.SSLSocket, server_name: str | None, _: ssl.SSLContext) -> int | None:
+            return NO_APPLICATION_PROTOCOL if id(tls) in refuse else None
+
+        context.sni_callback = named
+        self._load_certificate(context)
+        return context
+
+    def _load_certificate(self, context: ssl.SSLContext) -> None:
+        given = self._options
+        if given.certificate is None:
+            now = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
+            Identity(self._random, now, self._host).load_into(context, self._random(16).hex().encode())
+            return
+        try:
+            context.load_cert_chain(given.certificate, given.key)
+        except (OSError, ssl.SSLError) as e:
+            why = e.strerror or type(e).__name__
+            raise UserError(
+                f"{self._name}: cert={given.certificate}, key={given.key}: {why}. Give PEM files that belong together, "
+                "without a password, readable for the gateway"
+            ) from None

@@ -1,0 +1,136 @@
+"""Tries whether nodes are where they say (core/netdir/reach.py): a directory votes for no others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from phantomband.core.crypto.random_source import RandomSource
+from phantomband.core.errors import Refused
+from phantomband.core.netdir.certified import CertifiedView
+from phantomband.core.netdir.descriptor import SignedDescriptor
+from phantomband.core.netdir.genesis import Genesis
+from phantomband.core.netdir.path import uniform_below
+from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.reach import Reachability, Try
+
+from phantomband_directory.parts import Contact, PeerNetwork
+
+MAX_AT_ONCE = 16
+"""Handshakes under way."""
+
+TRY_SECONDS = 10.0
+"""A node that takes longer was not reached."""
+
+AGAIN_EPOCHS, LEAST_AGAIN_SECONDS = 2, 60.0
+"""Regular epochs between two tries of a member."""
+
+LEAST_SPAN_SECONDS = 30.0
+"""Failures must last so long, and a regular epoch, before a member is given up."""
+
+IDLE_SECONDS = 5.0
+
+
+class Reach:
+    """Of one certifying directory.
+
+    Args:
+        news: called when a node was reached for the first time, or elsewhere.
+    """
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        machine: Reachability,
+        network: PeerNetwork,
+        now: Callable[[], float],
+        random: RandomSource,
+        news: Callable[[], None],
+    ) -> None:
+        self._genesis, self.machine, self._network = genesis, machine, network
+        self._now, self._random, self._news = now, random, news
+        self._wake = asyncio.Event()
+        self._under_way = 0
+
+    def begin(self, view: CertifiedView | None, pool: DescriptorPool) -> None:
+        """After a restart: members of the newest view count as reached; the others are tried."""
+        now = self._now()
+        for directory in self._genesis.directories:
+            self.machine.assume(directory.node_id, directory.link_key, directory.addresses, self._later(now))
+        for entry in () if view is None else view.view.entries:
+            self.machine.assume(entry.node_id, entry.link_key, entry.addresses, self._later(now))
+        for signed in pool.newest():
+            self.machine.note(signed.descriptor, now)
+
+    def note(self, signed: SignedDescriptor) -> None:
+        """A descriptor came."""
+        self.machine.note(signed.descriptor, self._now())
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                now = self._now()
+                for tried in self.machine.take_due(now, MAX_AT_ONCE - self._under_way):
+                    self._under_way += 1
+                    group.create_task(self._try(tried))
+                try:
+                    async with asyncio.timeout(self._wait(now)):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+
+    def _wait(self, now: float) -> float:
+        due = self.machine.deadline()
+        if due is None or self._under_way >= MAX_AT_ONCE:
+            return IDLE_SECONDS
+        return min(IDLE_SECONDS, max(0.01, due - now))
+
+    async def _try(self, tried: Try) -> None:
+        try:
+            reached = self._allowed(tried) and await self._reaches(tried)
+        finally:
+            self._under_way -= 1
+        if reached:
+            if self.machine.succeeded(tried, self._now(), self._fraction()):
+                self._news()
+        else:
+            self.machine.failed(tried, self._now(), self._fraction())
+        self._wake.set()
+
+    async def _reaches(self, tried: Try) -> bool:
+        try:
+            async with asyncio.timeout(TRY_SECONDS):
+                await self._network.reach(Contact(tried.node_id, tried.link_key, tried.addresses))
+        except (Refused, TimeoutError):
+            return False
+        return True
+
+    def _allowed(self, tried: Try) -> bool:
+        """Whether these are addresses that the network's nodes can have: a liar must not have us knock at doors of our
+        own network."""
+        return not is_public(self._genesis) or all(address.ip.is_global for address in tried.addresses)
+
+    def _later(self, now: float) -> float:
+        return now + again_seconds(self._genesis) * self._fraction()
+
+    def _fraction(self) -> float:
+        return uniform_below(1024, self._random) / 1024
+
+
+def is_public(genesis: Genesis) -> bool:
+    """Whether all directories have global addresses: then nobody is to be found at others."""
+    addresses = [address for directory in genesis.directories for address in directory.addresses]
+    return not genesis.test_network and all(address.ip.is_global for address in addresses)
+
+
+def again_seconds(genesis: Genesis) -> float:
+    """Between two tries of a member."""
+    return max(LEAST_AGAIN_SECONDS, AGAIN_EPOCHS * genesis.clock.epoch_seconds)
+
+
+def span_seconds(genesis: Genesis) -> float:
+    """How long a member may fail."""
+    return max(LEAST_SPAN_SECONDS, float(genesis.clock.epoch_seconds))
