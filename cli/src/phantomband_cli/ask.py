@@ -1,8 +1,9 @@
-"""`status`, `circuits`, `newnym`: questions to a running client."""
+"""`status`, `circuits`, `newnym`, `transports`: questions to a running client."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 from phantomband.core.errors import UserError
 
 from phantomband_cli import show
-from phantomband_cli.control import ClientControl, NoAnswer, circuit_json, status_json
+from phantomband_cli.control import ClientControl, NoAnswer, circuit_json, status_json, transports_json
 from phantomband_cli.testnet.state import client_socket, find
 
 SOCKET = "client.sock"
@@ -52,6 +53,14 @@ def new_identity(config: Path | None, run_dir: Path | None, directory: Path | No
         print(json.dumps({"circuits_retired": reply.circuits_retired}))
     else:
         print(f"new streams use new circuits from now on; {reply.circuits_retired} retired")
+
+
+def show_transports(config: Path | None, run_dir: Path | None, directory: Path | None, as_json: bool) -> None:
+    found = transports_json(_ask(find_socket(config, run_dir, directory), lambda client: client.transports()))
+    if as_json:
+        print(json.dumps(found))
+    else:
+        show.transports(found, time.time())
 
 
 def _ask(socket: Path, question: Callable[[ClientControl], T]) -> T:

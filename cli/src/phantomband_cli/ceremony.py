@@ -30,12 +30,15 @@ from phantomband.core.netdir.genesis_file import genesis_text
 from phantomband.runtime.keystore import load_or_create, write_whole
 
 from phantomband_cli.testnet.prepare import (
-    EPOCH_SECONDS,
+    GATEWAY_DIRECTORY,
     IDENTITY_FILE,
     LINK_KEY_BYTES,
     LINK_KEY_FILE,
     STARTUP_SECONDS,
+    published,
 )
+
+EPOCH_SECONDS = 30
 
 STARTUP_EPOCHS = 180
 """Three minutes of one-second epochs: containers may take that long to start."""
@@ -75,7 +78,8 @@ def hold(keys: Path, genesis: Path, seats: Sequence[Seat], min_relays: int, now:
 def _directory(home: Path, seat: Seat, random: RandomSource) -> DirectoryInfo:
     identity = IdentityKey(load_or_create(home / IDENTITY_FILE, IDENTITY_PRIVATE_BYTES, random))
     link = LinkKey(load_or_create(home / LINK_KEY_FILE, LINK_KEY_BYTES, random))
-    return DirectoryInfo(seat.nickname, identity.public.raw, link.public, seat.addresses)
+    addresses = tuple(published(home / GATEWAY_DIRECTORY, address, random) for address in seat.addresses)
+    return DirectoryInfo(seat.nickname, identity.public.raw, link.public, addresses)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

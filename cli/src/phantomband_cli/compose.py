@@ -3,7 +3,7 @@
 Who reaches whom is decided by the networks, not by the services' good will:
 
     access     the client alone; carries its SOCKS and HTTP ports to 127.0.0.1 of the host, and nothing else
-    clients    client and gateways: tls and quic
+    clients    client and gateways: tls, quic and what the client uses
     links      gateways among themselves: tcp
     targets    relays of exits, and the web server that they can reach
     (none)     directories, mixers, relays that are no exits: they have only the Unix sockets of their node
@@ -35,6 +35,9 @@ PUBLIC_BASE = "python:3.11-slim-bookworm"
 LISTEN = (("tcp", 1, 9001), ("tls", 2, 9002), ("quic", 2, 9003))
 """Transport, third number of its network, port."""
 
+CHOSEN = (("obfs4", 2, 9004), ("websocket", 2, 9005), ("doh", 2, 9006))
+"""The same, where the client uses it; with `auto` all."""
+
 IMAGES = {
     "gateway": "512m",
     "relay": "512m",
@@ -46,31 +49,17 @@ IMAGES = {
 """Memory that a service may take: more than each needs (a mixer holds at most 192 MiB of cells)."""
 
 
-def generate(
-    out: Path,
-    nodes: int = 6,
-    mix: str = "none",
-    lane: str = "unix",
-    exits: int = 0,
-    transport: str = "tls",
-    subnet: str = DEFAULT_SUBNET,
-    padding: str = "off",
-    profile: str = "fast",
-) -> Path:
+def generate(out: Path, options: Options, subnet: str = DEFAULT_SUBNET) -> Path:
     """Writes compose.yaml into the directory `out`, made if absent. Returns: the file.
 
     The file builds images itself if `out` is the project's own directory; elsewhere they must be there.
 
     Args:
-        exits: 0 means half of the nodes.
         subnet: the first two numbers of addresses that nothing else on the machine uses.
 
     Raises:
-        UserError: the options cannot work together, or the file cannot be written.
+        UserError: the subnet cannot be, or the file cannot be written.
     """
-    options = Options(
-        nodes=nodes, mix=mix, lane=lane, exits=exits, transport=transport, padding=padding, profile=profile
-    )
     text = _render(options, subnet, build=(out / DOCKERFILE).is_file())
     file = out / FILE_NAME
     try:
@@ -81,20 +70,8 @@ def generate(
     return file
 
 
-def render(
-    nodes: int = 6,
-    mix: str = "none",
-    lane: str = "unix",
-    exits: int = 0,
-    transport: str = "tls",
-    subnet: str = DEFAULT_SUBNET,
-    padding: str = "off",
-    profile: str = "fast",
-) -> str:
+def render(options: Options, subnet: str = DEFAULT_SUBNET) -> str:
     """The text that `generate` writes into the project's own directory."""
-    options = Options(
-        nodes=nodes, mix=mix, lane=lane, exits=exits, transport=transport, padding=padding, profile=profile
-    )
     return _render(options, subnet, build=True)
 
 
@@ -119,7 +96,7 @@ def _head(options: Options) -> str:
     command = (
         f"phantomband testnet compose --nodes {options.nodes} --mix {options.mix} --lane {options.lane}"
         f" --exits {options.exits} --transport {options.transport}"
-        f" --padding {options.padding} --profile {options.profile}"
+        f" --padding {options.padding} --profile {options.profile} --directories {options.directories}"
     )
     return f"""\
 # Written by: {command}
@@ -191,13 +168,14 @@ def _quoted(text: str) -> str:
     return json.dumps(text)
 
 
-def _addresses(subnet: str, index: int) -> list[str]:
-    return [f"{t}://{subnet}.{network}.{FIRST_HOST + index + 1}:{port}" for t, network, port in LISTEN]
+def _addresses(options: Options, subnet: str, index: int) -> list[str]:
+    listen = (*LISTEN, *(entry for entry in CHOSEN if options.transport in (entry[0], "auto")))
+    return [f"{t}://{subnet}.{network}.{FIRST_HOST + index + 1}:{port}" for t, network, port in listen]
 
 
 def _genesis(options: Options, subnet: str) -> str:
     directories = list(enumerate(options.names[: options.directories], 1))
-    seats = "".join(f"      - {name}={','.join(_addresses(subnet, i - 1))}\n" for i, name in directories)
+    seats = "".join(f"      - {name}={','.join(_addresses(options, subnet, i - 1))}\n" for i, name in directories)
     keys = "".join(
         f"      - {name}-{part}:/keys/{i}/{part}\n" for i, name in directories for part in ("directory", "gateway")
     )
@@ -223,7 +201,7 @@ def _node(options: Options, subnet: str, index: int) -> str:
     is_exit = options.is_exit(index)
     place = "networks: [targets]" if is_exit else "network_mode: none"
     merged = "[*settings, *exit]" if is_exit else "*settings"
-    listen = json.dumps(_addresses(subnet, index))
+    listen = json.dumps(_addresses(options, subnet, index))
     return f"""\
   {name}-directory:
     <<: *directory

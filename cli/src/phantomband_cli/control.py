@@ -54,6 +54,10 @@ class ClientControl:
         """NewIdentityReply of client.proto. Raises: NoAnswer."""
         return self._ask(self._stub.NewIdentity, client_pb2.NewIdentityRequest(), timeout)
 
+    def transports(self, timeout: float = 3.0) -> Any:
+        """TransportsReply of client.proto. Raises: NoAnswer."""
+        return self._ask(self._stub.Transports, client_pb2.TransportsRequest(), timeout)
+
     def _ask(self, call: Any, request: Any, timeout: float) -> Any:
         if not self._socket.exists():
             raise NoAnswer(str(self._socket))
@@ -104,6 +108,8 @@ def status_json(status: Any) -> dict[str, Any]:
         "bytes_out": status.bytes_out,
         "view_epoch": status.view_epoch,
         "view_nodes": status.view_nodes,
+        "view_freshness": status.view_freshness,
+        "view_age_epochs": status.view_age_epochs,
         "transport": status.transport,
         "profile": status.profile,
         "loops": {"returned": status.loops_returned, "lost": status.loops_lost},
@@ -124,3 +130,34 @@ def circuit_json(circuit: Any) -> dict[str, Any]:
         "round_trip_seconds": round(circuit.round_trip_seconds, 6),
         "window_cells": circuit.window_cells,
     }
+
+
+def transports_json(reply: Any) -> dict[str, Any]:
+    """TransportsReply as JSON values."""
+    return {
+        "transports": [
+            {
+                "name": t.name,
+                "state": _transport_state(t),
+                "links": t.links,
+                "streams": t.streams,
+                "worked": t.worked or None,
+                "failed": t.failed or None,
+                "failures": t.failures,
+                "connect_seconds": round(t.connect_seconds, 3) or None,
+            }
+            for t in reply.transports
+        ],
+        "events": [{"at": e.at, "transport": e.transport, "what": e.what} for e in reply.events],
+        "bridges": reply.bridges,
+    }
+
+
+def _transport_state(transport: Any) -> str:
+    if transport.links:
+        return "in use"
+    if transport.pausing:
+        return "failed"
+    if not transport.worked and not transport.failed:
+        return "not tried"
+    return "worked" if transport.worked > transport.failed else "to be tried again"

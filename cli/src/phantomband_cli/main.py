@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional, cast
 
 import typer
 
+from phantomband_cli.federation import commands as federation_commands
+from phantomband_cli.inspect import commands as inspect_commands
+
 if TYPE_CHECKING:
     from phantomband_cli.config_check import Kind
 
@@ -30,11 +33,20 @@ config_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Look
 app.add_typer(testnet_app, name="testnet")
 app.add_typer(node_app, name="node")
 app.add_typer(config_app, name="config")
+directory_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Directories and the view they certify.")
+bridge_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Bridges: one node to begin at.")
+app.add_typer(directory_app, name="directory")
+app.add_typer(bridge_app, name="bridge")
+inspect_commands.register(directory_app, bridge_app)
+federation_commands.register(directory_app, node_app)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value, for scripts.")]
 Directory = Annotated[Optional[Path], typer.Option("--dir", help="Where the test network keeps its files.")]  # noqa: UP045
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, stronger than file and environment.")]
 ConfigFile = Annotated[Optional[Path], typer.Option("--config", help="Configuration file (TOML).")]  # noqa: UP045
+Plugins = Annotated[
+    list[str] | None, typer.Option("--pt", help='"NAME exec PROGRAM": a transport program; may be repeated.')
+]
 RunDir = Annotated[Optional[Path], typer.Option("--run-dir", help="Where the client's control socket is.")]  # noqa: UP045
 
 Nodes = Annotated[int, typer.Option(help="Nodes; each is four processes.")]
@@ -44,10 +56,16 @@ ProfileChoice = Annotated[
     str, typer.Option("--profile", help="The client's: fast, balanced or strong; nodes then mix and pad.")
 ]
 Lane = Annotated[str, typer.Option(help="How cells move between the services of a node: unix or grpc.")]
-TransportName = Annotated[str, typer.Option("--transport", help="How the client reaches its guard: tcp, tls or quic.")]
+TransportName = Annotated[
+    str,
+    typer.Option("--transport", help="How to the guard: auto, tls, quic, websocket, obfs4, doh or tcp."),
+]
 SocksPort = Annotated[int, typer.Option(help="Port of the SOCKS5 proxy; 0: any free one.")]
 HttpPort = Annotated[Optional[int], typer.Option(help="Port of an HTTP CONNECT proxy; 0: any free one.")]  # noqa: UP045
 Exits = Annotated[int, typer.Option(help="Nodes that are exits; 0: half of them.")]
+EpochSeconds = Annotated[int, typer.Option(help="Between two views, after twenty epochs of a second.")]
+Work = Annotated[str, typer.Option(help="What a node's stamp costs: none, tiny, small, public or large.")]
+Probation = Annotated[int, typer.Option(help="Epochs in which newcomers are neither guard nor exit.")]
 Directories = Annotated[int, typer.Option(help="Nodes that vote on the view; 0: four.")]
 
 
@@ -70,6 +88,9 @@ def network_up(
     directories: Directories = 0,
     padding: Padding = "off",
     profile: ProfileChoice = "fast",
+    epoch_seconds: EpochSeconds = 30,
+    work: Work = "none",
+    probation: Probation = 0,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is up, and leave it running.")] = False,
     directory: Directory = None,
     json: Json = False,
@@ -78,7 +99,21 @@ def network_up(
     from phantomband_cli.testnet import command
     from phantomband_cli.testnet.options import Options
 
-    options = Options(nodes, mix, lane, transport, socks_port, http_port, exits, directories, padding, profile)
+    options = Options(
+        nodes,
+        mix,
+        lane,
+        transport,
+        socks_port,
+        http_port,
+        exits,
+        directories,
+        padding,
+        profile,
+        epoch_seconds,
+        work,
+        probation,
+    )
     command.up(options, directory, detach, json)
 
 
@@ -110,15 +145,27 @@ def network_compose(
     subnet: Subnet = "10.86",
     padding: Padding = "off",
     profile: ProfileChoice = "fast",
+    directories: Directories = 0,
     out: Out = None,
 ) -> None:
     """Write compose.yaml: the same network as containers."""
     from phantomband_cli.compose import generate, render
+    from phantomband_cli.testnet.options import Options
 
+    options = Options(
+        nodes=nodes,
+        mix=mix,
+        lane=lane,
+        exits=exits,
+        transport=transport,
+        padding=padding,
+        profile=profile,
+        directories=directories,
+    )
     if out is None:
-        sys.stdout.write(render(nodes, mix, lane, exits, transport, subnet, padding, profile))
+        sys.stdout.write(render(options, subnet))
     else:
-        print(f"wrote {generate(out, nodes, mix, lane, exits, transport, subnet, padding, profile)}")
+        print(f"wrote {generate(out, options, subnet)}")
 
 
 @app.command("client")
@@ -126,20 +173,25 @@ def client(
     config: ConfigFile = None,
     settings: Settings = None,
     quiet: Annotated[bool, typer.Option("--quiet")] = False,
+    bridge: Annotated[list[str] | None, typer.Option("--bridge", help="A bridge line; may be repeated.")] = None,
+    data_dir: Annotated[Optional[Path], typer.Option("--data-dir", help="Where the client keeps its files.")] = None,  # noqa: UP045
+    pt: Plugins = None,
 ) -> None:
-    """Run the client: a SOCKS5 proxy into the network."""
-    from phantomband_cli.node import run_client
+    """Run the client: a SOCKS5 proxy into the network. A data directory with bridges is enough."""
+    from phantomband_cli.node import client_settings, plugin_settings, run_client
 
-    run_client(_needed(config), settings or [], progress=not quiet)
+    chosen = client_settings(bridge or [], data_dir, plugin_settings("pluggable", pt or [], settings or []))
+    run_client(config if data_dir else _needed(config), chosen, progress=not quiet)
 
 
 @node_app.callback()
-def node(context: typer.Context, config: ConfigFile = None, settings: Settings = None) -> None:
+def node(context: typer.Context, config: ConfigFile = None, settings: Settings = None, pt: Plugins = None) -> None:
     """Run a node: its four services, restarted if they die."""
     if context.invoked_subcommand is None:
-        from phantomband_cli.node import run_node
+        from phantomband_cli.node import plugin_settings, run_node
 
-        raise typer.Exit(run_node(_needed(config), settings or []))
+        chosen = plugin_settings("gateway.pluggable", pt or [], settings or [])
+        raise typer.Exit(run_node(_needed(config), chosen))
 
 
 @node_app.command("init")
@@ -149,11 +201,12 @@ def node_init(
     nickname: Annotated[str, typer.Option(help="Name that others see.")] = "unnamed",
     data_dir: Annotated[Path, typer.Option(help="Where keys and views are kept.")] = Path("phantomband-node"),
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 9001,
+    founding: Annotated[bool, typer.Option("--founding", help="The genesis file is still to come.")] = False,
 ) -> None:
     """Write a configuration for a new node."""
     from phantomband_cli.node import write_node_config
 
-    write_node_config(config, nickname, genesis, data_dir, port)
+    write_node_config(config, nickname, genesis, data_dir, port, founding=founding)
     print(f"wrote {config}. Start the node with: phantomband node --config {config}")
 
 
@@ -198,12 +251,34 @@ def newnym(config: ConfigFile = None, run_dir: RunDir = None, directory: Directo
     new_identity(config, run_dir, directory, json)
 
 
+@app.command("transports")
+def transports(
+    config: ConfigFile = None, run_dir: RunDir = None, directory: Directory = None, json: Json = False
+) -> None:
+    """How the client reaches its guard: what is in use, what worked on this network, what was tried."""
+    from phantomband_cli.ask import show_transports
+
+    show_transports(config, run_dir, directory, json)
+
+
 @app.command("profile")
 def profile(json: Json = False) -> None:
     """The profiles fast, balanced and strong: what each does and costs."""
     from phantomband_cli.profiles import show_profiles
 
     show_profiles(json)
+
+
+@app.command("fingerprint")
+def fingerprint(
+    transport: Annotated[str, typer.Option("--transport", help="What to look at: websocket or tls.")] = "websocket",
+    persona: Annotated[Optional[str], typer.Option(help="The browser to look like; absent: any.")] = None,  # noqa: UP045
+    json: Json = False,
+) -> None:
+    """What a network sees of a client's TLS, and a server of its request: JA3, JA4, headers, from bytes really sent."""
+    from phantomband_cli.fingerprint import show_fingerprint
+
+    show_fingerprint(transport, persona, json)
 
 
 @app.command("demo")
@@ -220,6 +295,14 @@ def demo(
     from phantomband_cli.testnet.options import Options
 
     raise typer.Exit(run_demo(Options(nodes, mix, lane, transport, socks_port), once))
+
+
+@app.command("pt")
+def pt() -> None:
+    """Our transports as a pluggable-transport program: Tor starts it, not you."""
+    from phantomband_cli.pt.command import run_pt
+
+    raise typer.Exit(run_pt())
 
 
 @app.command("sim")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from phantomband.core.errors import UserError
@@ -30,8 +31,10 @@ bandwidth = 10_000_000   # bytes a second
 """
 
 
-def write_node_config(file: Path, nickname: str, genesis: Path, data_dir: Path, port: int) -> None:
-    """`node init`.
+def write_node_config(
+    file: Path, nickname: str, genesis: Path, data_dir: Path, port: int, *, founding: bool = False
+) -> None:
+    """`node init`. `founding`: the genesis file may be still to come.
 
     Raises:
         UserError: the file exists or cannot be written, or its values cannot work.
@@ -50,7 +53,7 @@ def write_node_config(file: Path, nickname: str, genesis: Path, data_dir: Path, 
     except OSError as e:
         raise UserError(f"{file}: cannot be written ({e.strerror}). Choose another with --config") from None
     try:
-        check(file, "node")
+        check(file, "node", founding=founding)
     except UserError:
         file.unlink()
         raise
@@ -71,7 +74,40 @@ def run_node(config: Path, settings: Sequence[str]) -> int:
     return Supervisor(programs, _Quiet(), GRACE_SECONDS, stop_on_user_error=True).run()
 
 
-def run_client(config: Path, settings: Sequence[str], progress: bool) -> None:
+def client_settings(bridges: Sequence[str], data_dir: Path | None, settings: Sequence[str]) -> list[str]:
+    """`--bridge` and `--data-dir` as settings. JSON's lists and texts are TOML's too."""
+    given = [f"bridges={json.dumps(list(bridges))}"] if bridges else []
+    given += [f"data_dir={json.dumps(str(data_dir.absolute()))}"] if data_dir is not None else []
+    return [*given, *settings]
+
+
+def plugin_settings(key: str, lines: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """`--pt` as a setting: a list of TOML's inline tables.
+
+    Raises:
+        UserError: a line is not of the form `NAME exec PROGRAM`.
+    """
+    from phantomband.transports.managed.program import split_plugin
+
+    if not lines:
+        return list(settings)
+    tables = []
+    for line in lines:
+        names, program, arguments = split_plugin(line)
+        tables.append({"transports": names, "program": program, "arguments": arguments})
+    return [f"{key}={toml_value(tables)}", *settings]
+
+
+def toml_value(value: object) -> str:
+    """On one line. JSON's text, numbers and booleans are TOML's too; tables are not (TOML 1.0)."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {toml_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    return json.dumps(value)
+
+
+def run_client(config: Path | None, settings: Sequence[str], progress: bool) -> None:
     """Runs the client in this process until SIGTERM or SIGINT."""
     from phantomband.runtime.settings import ClientConfig, load
     from phantomband_client.__main__ import main
@@ -83,8 +119,9 @@ def run_client(config: Path, settings: Sequence[str], progress: bool) -> None:
     main(_arguments(config, settings))
 
 
-def _arguments(config: Path, settings: Sequence[str]) -> list[str]:
-    return ["--config", str(config), *(part for setting in settings for part in ("--set", setting))]
+def _arguments(config: Path | None, settings: Sequence[str]) -> list[str]:
+    file = [] if config is None else ["--config", str(config)]
+    return [*file, *(part for setting in settings for part in ("--set", setting))]
 
 
 class _Quiet:

@@ -64,7 +64,8 @@ def client(status: Mapping[str, Any]) -> None:
     print(f"loops       {status['loops']['returned']} came back, {status['loops']['lost']} lost")
     print(f"circuits    {status['circuits_open']} open, {status['streams_open']} streams")
     print(f"traffic     {status['bytes_in'] / 1e6:.1f} MB in, {status['bytes_out'] / 1e6:.1f} MB out")
-    print(f"view        epoch {status['view_epoch']}, {status['view_nodes']} nodes")
+    age = f"{status['view_freshness']}, {status['view_age_epochs']} epochs old"
+    print(f"view        epoch {status['view_epoch']}, {status['view_nodes']} nodes, {age}")
     if status["trouble"]:
         print(f"trouble     {status['trouble']}")
 
@@ -80,6 +81,34 @@ def circuits(all_circuits: Sequence[Mapping[str, Any]]) -> None:
             f"{c['round_trip_seconds'] * 1e3:.1f}", str(c["window_cells"]),
         )  # fmt: skip
     _console().print(table)
+
+
+def transports(found: Mapping[str, Any], now: float) -> None:
+    """The tables of `transports`."""
+    console = _console()
+    table = Table("transport", "state", "streams", "connected in", "worked", "failed", box=None, pad_edge=False)
+    for t in found["transports"]:
+        seconds = t["connect_seconds"]
+        table.add_row(
+            t["name"], t["state"], str(t["streams"]) if t["links"] else "", f"{seconds:.2f} s" if seconds else "",
+            _ago(t["worked"], now), _ago(t["failed"], now),
+        )  # fmt: skip
+    console.print(table)
+    if found["bridges"]:
+        console.print(f"The client begins at {found['bridges']} bridges, so only their transports are used.")
+    for event in found["events"]:
+        console.print(f"{_ago(event['at'], now):>12}  {event['transport']}: {event['what']}", markup=False)
+
+
+def _ago(at: float | None, now: float) -> str:
+    """Such as `5 min ago`; empty for never."""
+    if at is None:
+        return ""
+    seconds = max(0.0, now - at)
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 def profiles(described: Sequence[Mapping[str, Any]]) -> None:

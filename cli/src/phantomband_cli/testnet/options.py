@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from phantomband.core.bridge_line import TRANSPORTS
 from phantomband.core.errors import UserError
 from phantomband.core.profiles import PROFILE_NAMES
+from phantomband.core.work.equihash import BY_NAME
 from phantomband.runtime.settings import MIX_NAMES, PADDING_NAMES
 
 HOPS = 3
@@ -38,7 +40,17 @@ class Options:
     profile: str = "fast"
     """The client's. With another than fast, nodes that were not told otherwise mix `timed` and pad `adaptive`."""
 
+    epoch_seconds: int = 30
+    """Length of an epoch after the first twenty of a second each; 1: all are so short."""
+    work: str = "none"
+    """What newcomers pay: parameters of Equihash, by name."""
+    probation: int = 0
+    """Epochs in which newcomers are neither guard nor exit."""
+
     def __post_init__(self) -> None:
+        _one_of("--work", self.work, ("none", *BY_NAME))
+        _between("--epoch-seconds", self.epoch_seconds, 1, 3600, "an hour is what public networks have")
+        _between("--probation", self.probation, 0, 65535, "that many epochs")
         _one_of("--mix", self.mix, MIX_NAMES)
         _one_of("--padding", self.padding, PADDING_NAMES)
         _one_of("--profile", self.profile, PROFILE_NAMES)
@@ -46,7 +58,7 @@ class Options:
             object.__setattr__(self, "mix", "timed" if self.mix == "none" else self.mix)
             object.__setattr__(self, "padding", "adaptive" if self.padding == "off" else self.padding)
         _one_of("--lane", self.lane, ("unix", "grpc"))
-        _one_of("--transport", self.transport, ("tcp", "tls", "quic"))
+        _one_of("--transport", self.transport, ("auto", *TRANSPORTS))
         _between("--nodes", self.nodes, HOPS, MAX_NODES, f"a path has {HOPS} different nodes")
         object.__setattr__(self, "exits", self.exits or self.nodes // 2)
         object.__setattr__(self, "directories", self.directories or min(DEFAULT_DIRECTORIES, self.nodes))

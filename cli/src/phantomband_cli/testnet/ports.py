@@ -16,7 +16,6 @@ from phantomband.core.errors import UserError
 LOOPBACK = "127.0.0.1"
 _LOWEST = 20_000
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_KINDS = {"tcp": socket.SOCK_STREAM, "tls": socket.SOCK_STREAM, "quic": socket.SOCK_DGRAM}
 
 
 def free_ports(transports: Sequence[str]) -> list[int]:
@@ -39,7 +38,8 @@ def free_ports(transports: Sequence[str]) -> list[int]:
 
 def can_bind(port: int, transport: str = "tcp") -> bool:
     """Whether `port` of the loopback interface is free."""
-    with socket.socket(socket.AF_INET, _KINDS[transport]) as s:
+    kind = socket.SOCK_DGRAM if transport == "quic" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as s:
         if transport != "quic":
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from phantomband.core.bridge_line import TRANSPORTS
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.crypto.sign import IDENTITY_PRIVATE_BYTES, IdentityKey
 from phantomband.core.link import LinkKey
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.epoch import EpochClock
-from phantomband.core.netdir.genesis import DirectoryInfo, Genesis
+from phantomband.core.netdir.genesis import DirectoryInfo, Genesis, Terms
 from phantomband.core.netdir.genesis_file import save_genesis
+from phantomband.core.work.difficulty import FREE, DifficultyRule
+from phantomband.core.work.equihash import BY_NAME
 from phantomband.runtime.keystore import load_or_create
+from phantomband.transports.doh.transport import DohTransport
+from phantomband.transports.obfs4.transport import Obfs4Transport
+from phantomband.transports.tls.transport import TlsTransport
+from phantomband.transports.websocket.transport import WebSocketTransport
 
+from phantomband_cli.node import toml_value
 from phantomband_cli.testnet.layout import Layout
 from phantomband_cli.testnet.options import Options
 from phantomband_cli.testnet.ports import LOOPBACK, free_ports, proxy_port
 
-TRANSPORTS = ("tcp", "tls", "quic")
-"""Every node listens on all."""
+USUAL = ("tcp", "tls", "quic")
+"""Every node listens on all, and on the client's if that is another; for `auto` on every transport there is."""
+
+KEYED = {t.name: t for t in (TlsTransport, Obfs4Transport, WebSocketTransport, DohTransport)}
+"""Those whose clients need to know something that is made once and kept."""
 
 IDENTITY_FILE = "directory/identity.key"
-LINK_KEY_FILE = "gateway/link.key"
+GATEWAY_DIRECTORY = "gateway"
+LINK_KEY_FILE = f"{GATEWAY_DIRECTORY}/link.key"
 LINK_KEY_BYTES = 32
 """Where the services keep their keys, in a node's data directory."""
 
 STARTUP_EPOCHS = 20
 STARTUP_SECONDS = 1
-EPOCH_SECONDS = 30
-"""A first view within two seconds, then one each half minute."""
+"""A first view within two seconds, then one each half minute, unless it is asked otherwise."""
+
+NODES_A_SECOND = 20
+DIRECTORIES_A_SECOND = 5
+"""All nodes start at once, on few processors: with more of them the first epochs are longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +66,10 @@ def prepare(layout: Layout, options: Options, now: float, random: RandomSource) 
     socks = proxy_port("--socks-port", options.socks_port)
     http = None if options.http_port is None else proxy_port("--http-port", options.http_port)
     layout.make_run()
-    ports = free_ports(TRANSPORTS * options.nodes)
+    transports = TRANSPORTS if options.transport == "auto" else tuple(dict.fromkeys((*USUAL, options.transport)))
+    ports = free_ports(transports * options.nodes)
     addresses = [
-        tuple(NodeAddress(t, LOOPBACK, ports[i * len(TRANSPORTS) + j]) for j, t in enumerate(TRANSPORTS))
+        tuple(NodeAddress(t, LOOPBACK, ports[i * len(transports) + j]) for j, t in enumerate(transports))
         for i in range(options.nodes)
     ]
     _genesis(layout, options, addresses, now, random)
@@ -64,6 +79,11 @@ def prepare(layout: Layout, options: Options, now: float, random: RandomSource) 
     return Prepared(socks, http)
 
 
+def startup_seconds(options: Options) -> int:
+    """Length of the first epochs."""
+    return STARTUP_SECONDS + options.nodes // NODES_A_SECOND + options.directories // DIRECTORIES_A_SECOND
+
+
 def _genesis(
     layout: Layout,
     options: Options,
@@ -71,18 +91,31 @@ def _genesis(
     now: float,
     random: RandomSource,
 ) -> None:
-    clock = EpochClock(int(now), STARTUP_EPOCHS, STARTUP_SECONDS, EPOCH_SECONDS)
+    clock = EpochClock(int(now), STARTUP_EPOCHS, startup_seconds(options), options.epoch_seconds)
     directories = tuple(
         _directory(layout.node(name) / "data", name, addresses[i], random)
         for i, name in enumerate(options.names[: options.directories])
     )
-    save_genesis(Genesis("testnet", True, clock, options.nodes, directories), layout.genesis)
+    work = BY_NAME.get(options.work)
+    rule = DifficultyRule(floor=0) if work is not None else FREE
+    terms = Terms(work, rule, options.probation)
+    save_genesis(Genesis("testnet", True, clock, options.nodes, directories, terms), layout.genesis)
 
 
 def _directory(data: Path, name: str, addresses: tuple[NodeAddress, ...], random: RandomSource) -> DirectoryInfo:
     identity = IdentityKey(load_or_create(data / IDENTITY_FILE, IDENTITY_PRIVATE_BYTES, random))
     link = LinkKey(load_or_create(data / LINK_KEY_FILE, LINK_KEY_BYTES, random))
-    return DirectoryInfo(name, identity.public.raw, link.public, addresses)
+    listed = tuple(published(data / GATEWAY_DIRECTORY, address, random) for address in addresses)
+    return DirectoryInfo(name, identity.public.raw, link.public, listed)
+
+
+def published(gateway: Path, address: NodeAddress, random: RandomSource) -> NodeAddress:
+    """`address` as its node will publish it, where nobody could dial it otherwise."""
+    if address.transport not in KEYED:
+        return address
+    transport = KEYED[address.transport](random)
+    transport.configure(gateway, {})
+    return replace(address, parameters=tuple(sorted(transport.parameters().items())))
 
 
 def _node(layout: Layout, options: Options, index: int, name: str, addresses: tuple[NodeAddress, ...]) -> None:
@@ -119,11 +152,11 @@ def _client(layout: Layout, options: Options, socks: int, http: int | None) -> N
 
 
 def write_toml(path: Path, top: Mapping[str, object], sections: Mapping[str, Mapping[str, object]]) -> None:
-    """A configuration file. JSON's text, numbers, booleans and lists are TOML's too (TOML 1.0)."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in top.items()]
+    """A configuration file."""
+    lines = [f"{key} = {toml_value(value)}" for key, value in top.items()]
     for name, values in sections.items():
         if values:
-            lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+            lines += ["", f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in values.items())]
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as f:

@@ -13,9 +13,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from phantomband.core.errors import Malformed, Refused
+from phantomband.core.errors import Malformed, Refused, UserError
 from phantomband.core.ids import NodeId
-from phantomband.core.work.equihash import BY_NAME
+from phantomband.core.work.equihash import BY_NAME, Parameters
 from phantomband.core.work.stamp import MAX_BITS, NONCE_BYTES, Challenge
 
 NICE = 10
@@ -41,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"--bits must be 0 to {MAX_BITS}.", file=sys.stderr)
         return 2
     try:
+        parameters = _parameters(arguments.parameters)
+    except (ValueError, UserError) as e:
+        print(f"--parameters: {e} Use one of {', '.join(BY_NAME)}, or N,K.", file=sys.stderr)
+        return 2
+    try:
         from phantomband_cli.work.solver import make_stamp
     except ImportError:
         print("Making stamps needs numpy: pip install 'phantomband-cli[work]'.", file=sys.stderr)
@@ -49,12 +54,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = int.from_bytes(os.urandom(NONCE_BYTES), "big")
     began = time.monotonic()
     try:
-        stamp = make_stamp(challenge, BY_NAME[arguments.parameters], arguments.bits, first, TRIES << arguments.bits)
+        stamp = make_stamp(challenge, parameters, arguments.bits, first, TRIES << arguments.bits)
     except Refused as e:
         print(e, file=sys.stderr)
         return 1
     print(json.dumps({"stamp": stamp.hex(), "seconds": round(time.monotonic() - began, 3)}))
     return 0
+
+
+def _parameters(text: str) -> Parameters:
+    """Raises: ValueError or UserError."""
+    if text in BY_NAME:
+        return BY_NAME[text]
+    n, _, k = text.partition(",")
+    return Parameters(int(n), int(k))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("epoch", type=int, help="of the newest certified view")
     parser.add_argument("view_digest", help="64 hex digits: that view's digest")
     parser.add_argument("--bits", type=int, default=0, help="difficulty in force at that view")
-    parser.add_argument("--parameters", choices=sorted(BY_NAME), default="public")
+    parser.add_argument("--parameters", default="public", help=f"of Equihash: {', '.join(BY_NAME)}, or N,K")
     return parser
 
 

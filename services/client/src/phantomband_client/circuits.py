@@ -204,6 +204,12 @@ class CircuitPool:
             self._paths.choose(guard, port, address, frozenset())
             raise ExitsBusy("every exit that allows this target has no room now") from None
 
+    def leave(self, guard: GuardLink) -> None:
+        """No new streams for the circuits through this link: there is a better one."""
+        for managed in self.circuits.values():
+            managed.retired = managed.retired or managed.guard is guard
+        self._kick.set()
+
     def new_identity(self) -> int:
         """Takes all circuits away from new streams; returns how many."""
         count = 0

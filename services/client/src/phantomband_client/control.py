@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from phantomband.core.bridge_line import BridgeLine
+from phantomband.core.profiles import ProfileName
 from phantomband.proto import client_pb2, client_pb2_grpc
 from phantomband.runtime.settings import ClientConfig
 
+from phantomband_client.choice.chooser import Chooser
+from phantomband_client.choice.memory import Known
 from phantomband_client.circuits import Managed
+from phantomband_client.guard_link import GuardLink
 from phantomband_client.network_view import NetworkView
 from phantomband_client.proxy import Proxy
 from phantomband_client.session import Session
@@ -31,8 +36,16 @@ class Controlled(Protocol):
     progress: Progress
     trouble: str
     view: NetworkView
+    chooser: Chooser
+    bridges: tuple[BridgeLine, ...]
     proxies: list[Proxy]
     addresses: dict[str, str]
+
+    @property
+    def sessions(self) -> Mapping[ProfileName, Session]: ...
+
+    @property
+    def transport(self) -> str: ...
 
     @property
     def circuits(self) -> list[tuple[Session, Managed]]: ...
@@ -60,7 +73,7 @@ class ControlRpc(client_pb2_grpc.ClientServicer):  # type: ignore[misc]
 
     async def Status(self, request: Any, context: Any) -> Any:
         service = self._service
-        view = service.view.current
+        view, freshness = service.view.current, service.view.freshness
         return client_pb2.ClientStatus(
             bootstrap=self._progress(),
             socks_address=service.addresses.get("socks", ""),
@@ -71,7 +84,9 @@ class ControlRpc(client_pb2_grpc.ClientServicer):  # type: ignore[misc]
             bytes_out=sum(p.bytes_out for p in service.proxies),
             view_epoch=view.epoch if view is not None else 0,
             view_nodes=len(view.entries) if view is not None else 0,
-            transport=service.config.transport,
+            view_freshness=freshness.value if freshness is not None else "none",
+            view_age_epochs=service.view.age_epochs,
+            transport=service.transport,
             profile=service.config.profile,
             loops_returned=int(service.status()["loops_returned"]),
             loops_lost=int(service.status()["loops_lost"]),
@@ -94,6 +109,34 @@ class ControlRpc(client_pb2_grpc.ClientServicer):  # type: ignore[misc]
 
     async def NewIdentity(self, request: Any, context: Any) -> Any:
         return client_pb2.NewIdentityReply(circuits_retired=self._service.new_identity())
+
+    async def Transports(self, request: Any, context: Any) -> Any:
+        service = self._service
+        memory = service.chooser.memory
+        links = [link for session in service.sessions.values() for link in session.links]
+        return client_pb2.TransportsReply(
+            transports=[
+                _describe_transport(name, memory.of(name), memory.pausing(name), links)
+                for name in memory.in_order(service.chooser.transports)
+            ],
+            events=[client_pb2.TransportEvent(at=e.at, transport=e.transport, what=e.what)
+                    for e in service.chooser.events],
+            bridges=len(service.bridges),
+        )  # fmt: skip
+
+
+def _describe_transport(name: str, known: Known, pausing: bool, links: Sequence[GuardLink]) -> Any:
+    carried = [link for link in links if link.up and link.transport == name]
+    return client_pb2.TransportDescription(
+        name=name,
+        links=len(carried),
+        streams=sum(link.streams for link in carried),
+        worked=known.worked,
+        failed=known.failed,
+        failures=known.failures,
+        connect_seconds=known.seconds,
+        pausing=pausing,
+    )
 
 
 def _describe(session: Session, managed: Managed, now: float) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 from phantomband.core.cell import CELL_BYTES, CIRCUIT_ID_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
 from phantomband.core.circuit.client import CircuitState, ClientCircuit
@@ -50,6 +50,10 @@ class GuardLink:
         self.profile = profile
         self.circuits: dict[bytes, ClientCircuit] = {}
         self.up = False
+        self.transport = ""
+        """By which it was dialled."""
+        self.link_key = b""
+        """Which the node has proved, 32 bytes."""
         self.bugs = 0
         """Circuits that ended by a fault of ours: anything but zero is to be reported."""
         self._loop = asyncio.get_running_loop()
@@ -57,7 +61,8 @@ class GuardLink:
         self._outbox = Outbox(self.wake)
         self.out = self._outbox.link(_LINK)
         self._driver: LinkDriver | None = None
-        self._ready = self._new_ready()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._ready.add_done_callback(lambda f: f.cancelled() or f.exception())
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self._touched: dict[ClientCircuit, None] = {}
         self._random = random
@@ -70,45 +75,49 @@ class GuardLink:
         self._last_circuit = 0
         self._last_call = 0
 
-    async def dial(
-        self,
-        network_id: bytes,
-        link_key: bytes,
-        addresses: Sequence[Address],
-        transports: Mapping[str, Transport],
-    ) -> None:
-        """Connects by the first address whose transport we use.
+    async def dial(self, network_id: bytes, link_key: bytes, address: Address, transport: Transport) -> None:
+        """Connects.
 
         Raises:
-            Refused: no address of these transports, none answers, or the node does not pad as the profile asks.
+            Refused: the address does not answer, or the node does not pad as the profile asks.
         """
-        problem: Exception = Refused("the node does not offer the chosen transport")
-        for address in addresses:
-            transport = transports.get(address.transport)
-            if transport is None:
-                continue
-            machine = dial(network_id, self.node_id, link_key, None, self._random)
-            self._driver = LinkDriver(machine, self, self._random, incoming=False, fill=self._fill)
-            try:
-                async with asyncio.timeout(DIAL_SECONDS):
-                    await transport.dial(address, self._driver.attach, DIAL_SECONDS)
-                    await self._ready
-                return
-            except (Refused, TimeoutError) as e:
-                self._driver.abort()
-                self._ready = self._new_ready()
-                problem = e
-        raise Refused("no address of the node answers") from problem
-
-    def _new_ready(self) -> asyncio.Future[None]:
-        ready: asyncio.Future[None] = self._loop.create_future()
-        ready.add_done_callback(lambda f: f.cancelled() or f.exception())
-        return ready
+        machine = dial(network_id, self.node_id, link_key, None, self._random)
+        self._driver = LinkDriver(machine, self, self._random, incoming=False, fill=self._fill)
+        self.transport, self.link_key = address.transport, link_key
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                await transport.dial(address, self._driver.attach, DIAL_SECONDS)
+                await self._ready
+        except BaseException as e:
+            self._driver.abort()
+            if isinstance(e, TimeoutError):
+                raise Refused(f"no link within {DIAL_SECONDS:g} seconds") from None
+            raise
 
     @property
     def padding_sent(self) -> int:
         """Cells that were sent to fill slots."""
         return self._driver.padding_sent if self._driver is not None else 0
+
+    @property
+    def streams(self) -> int:
+        """Open on its circuits."""
+        return sum(len(circuit.endpoint.streams) for circuit in self.circuits.values())
+
+    @property
+    def unanswered(self) -> float:
+        """Seconds since something came, if something was sent since; else 0."""
+        return self._driver.unanswered if self._driver is not None else 0.0
+
+    async def answer_time(self, request: bytes, patience: float) -> float | None:
+        """Seconds until the directory behind this link answers; None: not within `patience`, or the link went down."""
+        begun = self._loop.time()
+        try:
+            async with asyncio.timeout(patience):
+                await self.directory_call(request)
+        except (Refused, TimeoutError):
+            return None
+        return self._loop.time() - begun
 
     def close(self) -> None:
         if self._driver is not None:

@@ -1,6 +1,12 @@
 """The client's certified view: from disk, from a directory of the genesis file, or over the guard's link.
 
-Bytes are taken from anyone if a quorum certified them; never an older epoch than one seen before; always a whole view.
+Bytes are taken from anyone if a quorum certified them; never an older epoch than one seen before; always a whole view,
+or what leads from the one held to a whole newer one. Nothing is ever asked about one relay.
+
+    DATA/view           the certified view
+    DATA/changes        (length 4 | change of the directory set) *, checked again at each start
+    DATA/state.json     {"highest_epoch": n}
+    DATA/fork-EPOCH/    first, second: two certified views of one epoch, for everyone to check
 """
 
 from __future__ import annotations
@@ -10,14 +16,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phantomband.core.errors import Malformed, Refused, UserError
-from phantomband.core.netdir.certified import CertifiedView, Forked, Freshness, ViewKeeper, freshness
+from phantomband.core.netdir.certified import (
+    CertifiedView,
+    Expired,
+    Forked,
+    Freshness,
+    NotYetValid,
+    UnknownSet,
+    ViewKeeper,
+    freshness,
+)
+from phantomband.core.netdir.changes import MAX_CHANGE_BYTES, DirectorySets
 from phantomband.core.netdir.genesis import Genesis
-from phantomband.core.netdir.requests import GetView, ViewReply, decode_reply_untrusted, encode_request
+from phantomband.core.netdir.replies import Changes, RefusedReply, Reply, decode_reply_untrusted
+from phantomband.core.netdir.requests import GetChanges, GetView, encode_request
 from phantomband.core.netdir.view import View
+from phantomband.core.netdir.view_diff import certified_of, newer_request
+from phantomband.core.wire import Reader, lv32
 from phantomband.runtime.keystore import write_whole
+
+from phantomband_client.clock_check import explain
 
 VIEW_FILE = "view"
 STATE_FILE = "state.json"
+CHANGES_FILE = "changes"
 
 
 class NetworkView:
@@ -27,7 +49,17 @@ class NetworkView:
         self.genesis = genesis
         self._dir = data_dir
         self._clock = clock
-        self._keeper = ViewKeeper(genesis, self._load_epoch())
+        self._sets = DirectorySets(genesis)
+        self._load_changes()
+        self._keeper = ViewKeeper(self._sets, self._load_epoch())
+        self._whole = False
+        """Whether a difference was of no use, so that the whole view is asked for."""
+        self._unknown_set = False
+        """Whether a view came from a set of directories that the changes known here do not lead to."""
+        self._asked_changes = False
+        """Whether changes were asked for since the last good answer."""
+        self.more_to_ask = False
+        """Whether the last answer calls for another question at once."""
         self._load()
 
     @property
@@ -36,23 +68,43 @@ class NetworkView:
         return certified.view if certified is not None else None
 
     @property
+    def newest_set(self) -> Genesis:
+        """The network with its directories of now, as far as the changes known here lead."""
+        return self._sets.newest
+
+    @property
     def certified(self) -> CertifiedView | None:
         return self._keeper.current
 
     def usable(self) -> bool:
         """Whether there is a view that may be used: in force, or up to 24 epochs old (then `warning` says so)."""
-        return self._freshness() not in (None, Freshness.EXPIRED)
+        return self.freshness not in (None, Freshness.EXPIRED)
 
-    def _freshness(self) -> Freshness | None:
+    @property
+    def freshness(self) -> Freshness | None:
+        """How the view held stands in time; None without one."""
         view = self.current
         return freshness(view, self.genesis.clock, self._clock()) if view is not None else None
 
     @property
+    def age_epochs(self) -> int:
+        """Regular epochs since the view took effect."""
+        view = self.current
+        seconds = self._clock() - view.valid_after if view is not None else 0.0
+        return max(0, int(seconds // self.genesis.clock.epoch_seconds))
+
+    @property
     def warning(self) -> str:
         """What a person should know of the view's age; empty when there is nothing."""
-        if self._freshness() is not Freshness.STALE:
-            return ""
-        return "the view of the network is old: no newer one was certified. Paths may lead through relays that are gone"
+        match self.freshness:
+            case Freshness.STALE:
+                return (
+                    f"the view of the network is old, {self.age_epochs} epochs: no newer one was certified. Paths may "
+                    "lead through relays that are gone. It is used for 24 epochs at most"
+                )
+            case Freshness.EXPIRED:
+                return f"the view of the network is {self.age_epochs} epochs old and is not used any more"
+        return ""
 
     def stale(self) -> bool:
         """Whether a newer view should exist by now."""
@@ -61,27 +113,70 @@ class NetworkView:
 
     def request(self) -> bytes:
         """What to ask a directory."""
+        if self._unknown_set:
+            return encode_request(GetChanges(self._sets.next_number))
         view = self.current
-        return encode_request(GetView(view.epoch if view is not None else 0))
+        if self._whole:
+            return encode_request(GetView(view.epoch if view is not None else 0))
+        return encode_request(newer_request(self.certified))
 
     def take(self, answer: bytes) -> bool:
         """Takes a directory's answer; whether it brought a newer view.
 
         Raises:
-            Refused: it holds no view that can be used.
+            Refused: it holds no view that can be used; `ClockOff` when this machine's clock is why.
+            UserError: two certified views of one epoch: the network must not be used.
         """
+        asked_whole, asked_changes = self._whole, self._unknown_set
+        self._whole = self._unknown_set = self.more_to_ask = False
         try:
             reply = decode_reply_untrusted(answer)
-            if not isinstance(reply, ViewReply):
+            if asked_changes:
+                self._take_changes(reply)
                 return False
-            newer = self._keeper.offer(reply.certified, self._clock())
+            certified = self._certified_of(reply, asked_whole)
+            return certified is not None and self._offer(certified)
         except Forked as e:
             raise UserError(f"{e}. The proof is in {self._export(e)}") from e
         except Malformed as e:
             raise Refused(f"a directory gave a view that cannot be used: {e}") from e
+
+    def _certified_of(self, reply: Reply, asked_whole: bool) -> bytes | None:
+        """The whole view that an answer brings. Where a difference is refused or broken, the whole is asked for."""
+        held = self.certified
+        try:
+            found = certified_of(reply, held)
+        except Malformed:
+            self._whole = self.more_to_ask = True
+            return None
+        if isinstance(reply, RefusedReply) and held is not None and not asked_whole:
+            self._whole = True
+        return found
+
+    def _offer(self, certified: bytes) -> bool:
+        try:
+            newer = self._keeper.offer(certified, self._clock())
+        except UnknownSet:
+            if self._asked_changes:
+                self._asked_changes = False
+                raise
+            self._unknown_set = self.more_to_ask = True
+            return False
+        except (Expired, NotYetValid) as e:
+            raise explain(certified, self._sets, self._clock(), e) from e
+        self._asked_changes = False
         if newer:
-            self._save(reply.certified)
+            self._save(certified)
         return newer
+
+    def _take_changes(self, reply: Reply) -> None:
+        self._asked_changes = self.more_to_ask = True
+        if not isinstance(reply, Changes):
+            return
+        new = [self._sets.offer_untrusted(change) for change in reply.items]
+        if any(new):
+            stored = b"".join(lv32(change.encode()) for change in self._sets.changes)
+            write_whole(self._dir / CHANGES_FILE, stored)
 
     def _export(self, fork: Forked) -> Path:
         """Writes both certified views: anyone can check them against the genesis file."""
@@ -90,6 +185,14 @@ class NetworkView:
         write_whole(proof / "first", fork.first.encode())
         write_whole(proof / "second", fork.second.encode())
         return proof
+
+    def _load_changes(self) -> None:
+        try:
+            reader = Reader((self._dir / CHANGES_FILE).read_bytes())
+            while reader.remaining:
+                self._sets.offer_untrusted(reader.lv32(MAX_CHANGE_BYTES))
+        except (OSError, Malformed):
+            return  # they can be had again
 
     def _load_epoch(self) -> int:
         try:

@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import grpc.aio
+from phantomband.core.bridge_line import BridgeLine
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Refused, UserError
-from phantomband.core.ids import NodeId
-from phantomband.core.netdir.address import NodeAddress
+from phantomband.core.netdir.certified import Freshness
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.view import View
@@ -19,10 +19,12 @@ from phantomband.core.profiles import PROFILES, ProfileName
 from phantomband.proto import client_pb2, client_pb2_grpc
 from phantomband.runtime.service import Service, new_incarnation
 from phantomband.runtime.settings import ClientConfig
-from phantomband.transports.base import Address, Transport
 
+from phantomband_client.choice.chooser import Chooser
 from phantomband_client.circuits import Managed
+from phantomband_client.clock_check import ClockOff
 from phantomband_client.control import ControlRpc, Progress
+from phantomband_client.first_links import FirstLinks
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.guards import StoredGuards
 from phantomband_client.http_connect import HttpNegotiation
@@ -30,11 +32,15 @@ from phantomband_client.network_view import NetworkView
 from phantomband_client.proxy import Application, Choose, Negotiating, Proxy
 from phantomband_client.session import Session
 from phantomband_client.socks import Negotiation
+from phantomband_client.unlisted import Unlisted
 
 GUARDS_FILE = "guards.json"
 
 REFRESH_SECONDS = (1.0, 30.0)
 """Pause between attempts to get a view, from the first to the last."""
+
+MAX_QUESTIONS = 4
+"""To one directory in a row: a difference, the whole view, changes of the directory set, the view again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +49,11 @@ class ClientParts:
 
     config: ClientConfig
     genesis: Genesis
-    transports: Mapping[str, Transport]
+    chooser: Chooser
     random: RandomSource
     clock: Callable[[], float]
+    bridges: tuple[BridgeLine, ...] = ()
+    """Where there are any, they are the guards, and nothing else is dialled."""
 
 
 class ClientService(Service):
@@ -56,14 +64,17 @@ class ClientService(Service):
     def __init__(self, parts: ClientParts) -> None:
         self.incarnation = new_incarnation()
         config = self.config = parts.config
-        self.genesis, self.random = parts.genesis, parts.random
+        self.genesis, self.random, self.bridges = parts.genesis, parts.random, parts.bridges
+        self.chooser = parts.chooser
+        bridges = frozenset(bridge.node_id for bridge in parts.bridges)
+        self.unlisted = Unlisted(parts.genesis.network_id, bridges, parts.clock)
         self.progress = Progress()
         self.trouble = ""
         self.view = NetworkView(parts.genesis, config.data_dir, parts.clock)
-        self.guards = StoredGuards(config.data_dir / GUARDS_FILE, parts.clock)
+        self.guards = StoredGuards(config.data_dir / GUARDS_FILE, parts.clock, parts.random)
         self.measures = Measures()
         self._parts = parts
-        self.sessions = {name: Session(self, profile, self._changed) for name, profile in PROFILES.items()}
+        self._sessions = {name: Session(self, profile, self._changed) for name, profile in PROFILES.items()}
         self._running: set[ProfileName] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._news = asyncio.Event()
@@ -95,7 +106,7 @@ class ClientService(Service):
 
     def session(self, name: ProfileName) -> Session:
         """The session of a profile; begins when it is first asked for, and then stays."""
-        session = self.sessions[name]
+        session = self._sessions[name]
         if name not in self._running and self._tasks is not None:
             self._running.add(name)
             session.dialing.spawn = session.pool.building.spawn = self._tasks.create_task
@@ -105,7 +116,9 @@ class ClientService(Service):
     async def _run_session(self, session: Session) -> None:
         await self._wait_view()
         self._advance(60, "connecting to the guard")
-        await session.pool.keep_ready()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(session.tend())
+            await session.pool.keep_ready()
 
     async def _listen(
         self,
@@ -141,13 +154,13 @@ class ClientService(Service):
     def status(self) -> Mapping[str, float]:
         return {
             "circuits": len(self.circuits),
-            "circuits_made": sum(s.pool.made for s in self.sessions.values()),
-            "circuits_failed": sum(s.pool.failed for s in self.sessions.values()),
+            "circuits_made": sum(s.pool.made for s in self._sessions.values()),
+            "circuits_failed": sum(s.pool.failed for s in self._sessions.values()),
             "streams": self.streams_open,
-            "bugs": sum(s.link.bugs for s in self.sessions.values() if s.link is not None),
+            "bugs": sum(s.link.bugs for s in self._sessions.values() if s.link is not None),
             "loops_returned": self.measures.returned,
             "loops_lost": self.measures.lost,
-            "padding_cells": sum(s.link.padding_sent for s in self.sessions.values() if s.link is not None),
+            "padding_cells": sum(s.link.padding_sent for s in self._sessions.values() if s.link is not None),
             "bytes_in": sum(p.bytes_in for p in self.proxies),
             "bytes_out": sum(p.bytes_out for p in self.proxies),
             "bootstrap_percent": self.progress.percent,
@@ -157,8 +170,19 @@ class ClientService(Service):
     def circuits(self) -> list[tuple[Session, Managed]]:
         """Of all sessions, in the order of their numbers."""
         return [
-            (s, m) for s in self.sessions.values() for m in sorted(s.pool.circuits.values(), key=lambda m: m.number)
+            (s, m) for s in self._sessions.values() for m in sorted(s.pool.circuits.values(), key=lambda m: m.number)
         ]
+
+    @property
+    def sessions(self) -> Mapping[ProfileName, Session]:
+        """One for each profile, whether or not it is in use."""
+        return self._sessions
+
+    @property
+    def transport(self) -> str:
+        """By which the guards are reached now; before that, those that may be used."""
+        up = dict.fromkeys(s.link.transport for s in self._sessions.values() if s.link is not None and s.link.up)
+        return " ".join(up or self.chooser.transports)
 
     @property
     def streams_open(self) -> int:
@@ -166,7 +190,7 @@ class ClientService(Service):
 
     def new_identity(self) -> int:
         """Takes all circuits away from new streams; returns how many."""
-        return sum(s.pool.new_identity() for s in self.sessions.values())
+        return sum(s.pool.new_identity() for s in self._sessions.values())
 
     # ---- progress ------------------------------------------------------------------------------------------------
 
@@ -182,7 +206,7 @@ class ClientService(Service):
 
     def _changed(self) -> None:
         if any(m.open for _, m in self.circuits):
-            self.trouble = ""
+            self.trouble = self.view.warning
             self._advance(100, "done")
             self._bootstrapped.set()
 
@@ -201,7 +225,7 @@ class ClientService(Service):
         first, last = REFRESH_SECONDS
         delay = 0.1
         while True:
-            if not self.view.stale():
+            if not self._must_ask():
                 await asyncio.sleep(self._refresh_wait())
                 delay = first
             try:
@@ -210,10 +234,16 @@ class ClientService(Service):
                     self._have_view.set()
                 self.trouble = self.view.warning
             except Refused as e:
-                self.trouble = f"no view of the network yet: {e}"
-            if self.view.stale():
+                first_words = self.view.warning or "no view of the network yet"
+                self.trouble = str(e) if isinstance(e, ClockOff) else f"{first_words}: {e}"
+            if self._must_ask():
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, last if self.view.usable() else first)
+
+    def _must_ask(self) -> bool:
+        """Whether there should be a newer view, or no bridge's keys are known yet."""
+        view = self.view.current
+        return self.view.stale() or (view is not None and self.unlisted.lacking(view))
 
     def _refresh_wait(self) -> float:
         """A random time within the view's freshness, so that clients do not come all at once."""
@@ -223,48 +253,45 @@ class ClientService(Service):
         return left + part * min(left, 600.0) * 0.5 + 0.05
 
     async def _get_view(self) -> None:
-        link = self.sessions[self.config.profile].link
-        if link is not None and link.up:
-            self.view.take(await link.directory_call(self.view.request()))
-            return
-        self._advance(10, "connecting to a directory")
-        link = await self._dial_directory()
+        """Asks the guard; while there is none to ask, or it has had nothing newer for long, a first link that is
+        closed again: no guard can keep its clients on an old view."""
+        link = await self._guard_if_any()
+        if link is not None:
+            await self._ask_view(link)
+            if self.bridges or self.view.freshness in (Freshness.FRESH, Freshness.VALID):
+                return
+        self._advance(10, "connecting to a bridge" if self.bridges else "connecting to a directory")
+        link = await self._first_link()
         try:
             self._advance(30, "asking for the view of the network")
-            self.view.take(await link.directory_call(self.view.request()))
+            await self._ask_view(link)
             if self.view.current is not None:
                 self._advance(50, "the view of the network is verified")
         finally:
             link.close()
 
-    async def _dial_directory(self) -> GuardLink:
-        directories = list(self._parts.genesis.directories)
-        start = int.from_bytes(self._parts.random(4), "big") % len(directories)
-        problem: Refused | None = None
-        for directory in directories[start:] + directories[:start]:
-            try:
-                link = GuardLink(directory.node_id, lambda _: None, self.random)
-                return await self.dial(directory.node_id, directory.link_key, directory.addresses, link)
-            except Refused as e:
-                problem = e
-        raise Refused(
-            f"no directory of the genesis file can be reached by {self.config.transport}. "
-            "Check the network connection, or try another transport"
-        ) from problem
+    async def _first_link(self) -> GuardLink:
+        parts = self._parts
+        return await FirstLinks(parts.bridges, self.view.newest_set, parts.chooser, parts.random).dial()
 
-    # ---- links -------------------------------------------------------------------------------------------------
+    async def _guard_if_any(self) -> GuardLink | None:
+        """The guard's link; None when there is no view to choose one from, or it does not answer."""
+        if not self.view.usable():
+            return None
+        try:
+            return await self._sessions[self.config.profile].guard()
+        except Refused:
+            return None
 
-    async def dial(
-        self, node: NodeId, link_key: bytes, addresses: tuple[NodeAddress, ...], link: GuardLink
-    ) -> GuardLink:
-        """`link`, connected by the chosen transport. Raises: Refused."""
-        wanted = [
-            Address(a.transport, a.host, a.port, dict(a.parameters))
-            for a in addresses
-            if a.transport == self.config.transport
-        ]
-        await link.dial(self.genesis.network_id, link_key, wanted, self._parts.transports)
-        return link
+    async def _ask_view(self, link: GuardLink) -> None:
+        for _ in range(MAX_QUESTIONS):
+            self.view.take(await link.directory_call(self.view.request()))
+            if not self.view.more_to_ask:
+                break
+        if self.view.current is not None:
+            await self.unlisted.ask(link, self.view.current)
+
+    # ---- for the sessions -------------------------------------------------------------------------------------
 
     def require_view(self) -> View:
         view = self.view.current

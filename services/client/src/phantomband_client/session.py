@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from phantomband.core.bridge_line import BridgeLine
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Refused
 from phantomband.core.ids import NodeId
-from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.path import choose_path, weighted_draws
@@ -17,12 +18,18 @@ from phantomband.core.profiles import Profile
 from phantomband.runtime.settings import ClientConfig
 from phantomband.runtime.shared import SharedAttempts
 
+from phantomband_client.choice.chooser import Chooser, Entrance
+from phantomband_client.choice.watch import LinkWatch
 from phantomband_client.circuits import CircuitPool
 from phantomband_client.guard_link import GuardLink
-from phantomband_client.guards import StoredGuards
+from phantomband_client.guards import Retries, StoredGuards
+from phantomband_client.unlisted import Unlisted
 
 GUARDS = 3
-"""Guards kept; the first that answers is used."""
+"""Guards of the sample that are in the view and fit; the first that answers is used."""
+
+TEND_SECONDS = 5.0
+"""How often a session looks whether an earlier guard may be tried again, and whether an old link is idle."""
 
 _ONE_ATTEMPT = "guard"
 
@@ -31,19 +38,17 @@ class Network(Protocol):
     """What a session needs of the client around it."""
 
     config: ClientConfig
+    bridges: tuple[BridgeLine, ...]
     genesis: Genesis
     random: RandomSource
     guards: StoredGuards
     measures: Measures
     trouble: str
+    chooser: Chooser
+    unlisted: Unlisted
 
     def require_view(self) -> View:
         """The view in force. Raises: Refused."""
-
-    async def dial(
-        self, node: NodeId, link_key: bytes, addresses: tuple[NodeAddress, ...], link: GuardLink
-    ) -> GuardLink:
-        """`link`, connected and shaped. Raises: Refused."""
 
     def connected(self) -> None:
         """A guard is reached."""
@@ -62,8 +67,16 @@ class Session:
         )
         self.dialing: SharedAttempts[str, GuardLink] = SharedAttempts()
         self.link: GuardLink | None = None
+        self.watch = LinkWatch(self, network.chooser)
         self._network = network
-        self._unreachable: set[NodeId] = set()
+        self._retries = Retries()
+        self._left: list[GuardLink] = []
+        """Links to guards that stood in for an earlier one; closed when their last circuit is gone."""
+
+    @property
+    def links(self) -> list[GuardLink]:
+        """The one in use, and those that older circuits are on."""
+        return [link for link in (self.link, *self._left) if link is not None]
 
     # ---- the guard -----------------------------------------------------------------------------------------------
 
@@ -81,20 +94,100 @@ class Session:
         network = self._network
         view = network.require_view()
         self._check_strength(view)
-        problem: Refused = Refused("the view has no guard that offers this transport")
-        for entry in self._guards(view):
-            link = GuardLink(entry.node_id, self._lost, network.random, self.profile, cover=network.config.cover)
+        problem = Refused(
+            "no bridge is in the view of the network, or has said its keys: no circuit can begin there"
+            if network.bridges
+            else f"the view has no guard that offers {' or '.join(network.chooser.transports)}"
+        )
+        entrances = {entrance.node_id: entrance for entrance in self._entrances(view)}
+        for node in self._retries.in_order(entrances, asyncio.get_running_loop().time()):
             try:
-                self.link = await network.dial(entry.node_id, entry.link_key, entry.addresses, link)
+                self.link = await self._dial(entrances[node])
             except Refused as e:
                 problem = e
-                self._unreachable.add(entry.node_id)
                 continue
-            self._unreachable.clear()
             network.connected()
             return self.link
-        self._unreachable.clear()
         raise problem
+
+    async def _dial(self, entrance: Entrance, avoid: frozenset[str] = frozenset()) -> GuardLink:
+        try:
+            link = await self._network.chooser.dial([entrance], self._make_link, avoid)
+        except Refused:
+            if not avoid:
+                self._retries.failed(entrance.node_id, asyncio.get_running_loop().time())
+            raise
+        self._retries.worked(entrance.node_id)
+        return link
+
+    def _make_link(self, node: NodeId) -> GuardLink:
+        network = self._network
+        return GuardLink(node, self._lost, network.random, self.profile, cover=network.config.cover)
+
+    async def elsewhere(self, link: GuardLink, *, other_nodes: bool) -> GuardLink:
+        """A second link to the node of `link`, by another transport; or, if that is allowed, to another guard.
+
+        Raises:
+            Refused: there is none.
+        """
+        entrances = self._entrances(self._network.require_view())
+        for entrance in entrances:
+            if entrance.node_id == link.node_id:
+                try:
+                    return await self._dial(entrance, frozenset((link.transport,)))
+                except Refused:
+                    break
+        for entrance in entrances if other_nodes else ():
+            if entrance.node_id != link.node_id:
+                try:
+                    return await self._dial(entrance)
+                except Refused:
+                    continue
+        raise Refused("there is no other way")
+
+    async def tend(self) -> None:
+        """Goes back to an earlier guard when it is there again, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.watch.run())
+            await self._tend_guards()
+
+    async def _tend_guards(self) -> None:
+        while True:
+            await asyncio.sleep(TEND_SECONDS)
+            for link in [old for old in self._left if not old.circuits]:
+                self._left.remove(link)
+                link.close()
+            await self._go_back()
+
+    async def _go_back(self) -> None:
+        """Tries the guards that come before the one in use, each when it may be tried again."""
+        link, network = self.link, self._network
+        if link is None or not link.up:
+            return
+        try:
+            entrances = self._entrances(network.require_view())
+        except Refused:
+            return
+        for entrance in entrances:
+            if entrance.node_id == link.node_id:
+                return
+            if not self._retries.due(entrance.node_id, asyncio.get_running_loop().time()):
+                continue
+            try:
+                better = await self._dial(entrance)
+            except Refused:
+                continue
+            self.change_to(better, link)
+            return
+
+    def change_to(self, better: GuardLink, link: GuardLink) -> None:
+        """New circuits begin at `better`; streams of the others stay where they are."""
+        if self.link is not link:
+            better.close()
+            return
+        self.link = better
+        self._left.append(link)
+        self.pool.leave(link)
 
     def _lost(self, link: GuardLink) -> None:
         """Its circuits are gone already; the pool dials anew when it builds."""
@@ -109,23 +202,33 @@ class Session:
                 "Choose another profile; a weaker path is never taken instead"
             )
 
+    def _entrances(self, view: View) -> list[Entrance]:
+        """The guards in order of choice: the bridges, where there are any."""
+        bridges = Entrance.of_bridges(self._network.bridges)
+        if bridges:
+            unlisted = self._network.unlisted
+            found = [(bridge, unlisted.find(view, bridge.node_id)) for bridge in bridges]
+            return [bridge for bridge, entry in found if entry is not None and self.profile.suits(entry)]
+        return [Entrance(e.node_id, e.link_key, e.addresses) for e in self._guards(view)]
+
     def _guards(self, view: View) -> list[ViewEntry]:
-        """Our guards, in order, as far as they fit; new ones are drawn when they run short."""
-        config = self._network.config
+        """Those of the sample that are there and fit, in order; new ones are drawn when they run short."""
+        config, guards = self._network.config, self._network.guards
         only_exit = _only_exit(view) if config.hops > 1 else None
 
         def fits(entry: ViewEntry) -> bool:
-            offers = any(a.transport == config.transport for a in entry.addresses)
-            known_bad = entry.node_id in self._unreachable or entry.node_id == only_exit
-            return offers and entry.has(Flags.GUARD) and not known_bad and self.profile.suits(entry)
+            offers = any(a.transport in self._network.chooser.transports for a in entry.addresses)
+            good = entry.has(Flags.GUARD) and entry.node_id != only_exit
+            return offers and good and self.profile.suits(entry)
 
         def present(ids: list[NodeId]) -> list[ViewEntry]:
             return [e for i in ids if (e := view.find(i)) is not None and fits(e)]
 
+        guards.noted(lambda node: view.find(node) is not None)
         others = [e for e in view.entries if fits(e)]
         draws = (e.node_id for e in weighted_draws(others, self._network.random))
         enough = min(GUARDS, len(others))
-        return present(self._network.guards.extended(draws, lambda ids: len(present(ids)) >= enough))
+        return present(guards.extended(draws, lambda ids: len(present(ids)) >= enough))
 
     # ---- paths ---------------------------------------------------------------------------------------------------
 
@@ -134,7 +237,7 @@ class Session:
     ) -> tuple[ViewEntry, ...]:
         """A path through `guard` to an exit for the target (port 0: any exit, for RESOLVE)."""
         network = self._network
-        view = network.require_view()
+        view = network.unlisted.view_with(network.require_view(), guard.node_id)
         weak = frozenset(e.node_id for e in view.entries if not self.profile.suits(e))
         return choose_path(
             view, network.genesis, port, {guard.node_id}, network.random,

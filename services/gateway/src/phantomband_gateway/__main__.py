@@ -13,6 +13,7 @@ from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.runtime.arguments import parse, target
 from phantomband.runtime.keystore import load_or_create, wait_node_id
 from phantomband.runtime.log import configure
+from phantomband.runtime.pluggable import programs
 from phantomband.runtime.service import make_private, mistake, run_main, serve
 from phantomband.runtime.settings import NodeConfig
 from phantomband.transports.base import Address
@@ -34,6 +35,15 @@ def _addresses(key: str, lines: Sequence[str]) -> tuple[Address, ...]:
     return tuple(out)
 
 
+def _reachable(listen: Sequence[Address], advertise: Sequence[Address]) -> None:
+    """A listener without TLS can be dialled through the reverse proxy in front alone."""
+    if any(a.parameters.get("plain") == "yes" for a in listen) and not advertise:
+        raise ConfigError(
+            "configuration", "gateway.advertise", "[]", "an address with plain=yes is reached elsewhere",
+            'Write the outside address of the reverse proxy, such as "websocket://192.0.2.1:443?sni=www.example.org"',
+        )  # fmt: skip
+
+
 async def run(config: NodeConfig) -> None:
     """Runs the gateway until it is stopped."""
     log = configure("gateway", config.log.level, config.log.format)
@@ -42,7 +52,12 @@ async def run(config: NodeConfig) -> None:
     genesis = load_genesis(config.genesis)
     listen = _addresses("gateway.listen", config.gateway.listen)
     advertise = _addresses("gateway.advertise", config.gateway.advertise)
+    _reachable(listen, advertise)
     node_id = await asyncio.to_thread(wait_node_id, config.sockets)
+    external = programs(config.gateway.pluggable, config.data_dir / "gateway")
+    transports = {name: external.of(name) or make(name) for name in {"tcp", *(a.transport for a in listen)}}
+    for address in listen:
+        transports[address.transport].configure(config.data_dir / "gateway", address.parameters)
     log.info("starting", lane=config.lane.value, transports=sorted({a.transport for a in listen}))
     parts = GatewayParts(
         sockets=config.sockets,
@@ -52,15 +67,20 @@ async def run(config: NodeConfig) -> None:
         network_id=genesis.network_id,
         node_id=node_id,
         key=key,
-        transports={name: make(name) for name in {"tcp", *(a.transport for a in listen)}},
+        transports=transports,
         listen=listen,
         advertise=advertise,
         max_links=config.gateway.max_links,
         max_pending=config.gateway.max_pending,
         random=os.urandom,
         pacing=config.gateway.pacing,
+        listed=not config.bridge,
     )
-    await serve(GatewayService(parts), config.sockets / "gateway.sock")
+    try:
+        await serve(GatewayService(parts), config.sockets / "gateway.sock")
+    finally:
+        for transport in transports.values():
+            await transport.close()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

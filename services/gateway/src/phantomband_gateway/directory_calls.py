@@ -40,8 +40,8 @@ class DirectoryCalls:
         self._tasks = tasks
         self._channel = local_channel(self._target)
 
-    async def call(self, peer: PeerContact, request: bytes) -> bytes:
-        """The answer of `peer`'s directory service.
+    async def call(self, peer: PeerContact, request: bytes) -> tuple[bytes, bytes]:
+        """Returns: the answer of `peer`'s directory service, and the IP address of the link's other end.
 
         Raises:
             Refused: it cannot be reached, or does not answer in time.
@@ -54,7 +54,7 @@ class DirectoryCalls:
         driver.send_directory(slot[1], request, answer=False)
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                return await future
+                return await future, self._links.ip_of(driver)
         except TimeoutError:
             raise Refused("the node's directory does not answer") from None
         finally:
@@ -81,7 +81,9 @@ class DirectoryCalls:
         try:
             stub = directory_pb2_grpc.DirectoryStub(self._channel)
             request = directory_pb2.PeerRequestMessage(
-                request=message.data, peer_link_key=self._links.peer_of(driver) or b""
+                request=message.data,
+                peer_link_key=self._links.peer_of(driver) or b"",
+                peer_ip=self._links.ip_of(driver),
             )
             reply = await stub.PeerRequest(request, timeout=CALL_SECONDS)
             driver.send_directory(message.request, reply.response, answer=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from phantomband.core.crypto.kem import encapsulate_untrusted
 from phantomband.core.crypto.random_source import RandomSource
+from phantomband.core.dircall import DirectoryMessage
 from phantomband.core.errors import Refused
 from phantomband.core.handshake.replay import ReplayCache
 from phantomband.core.ids import LinkId, NodeId
@@ -15,7 +16,7 @@ from phantomband.core.link import Link, LinkKey, dial, listen
 from phantomband.core.shaping import Policy
 from phantomband.runtime.link_driver import UNPACED, LinkDriver, LinkOwner
 from phantomband.runtime.shared import SharedAttempts
-from phantomband.transports.base import Address, Connection, Receiver, Transport
+from phantomband.transports.base import Address, Connection, Receiver, Transport, packed_ip
 
 DIAL_SECONDS = 8.0
 
@@ -43,6 +44,8 @@ class Links:
     max_pending: int
     pacing: Policy = UNPACED
     """How links are paced, and what is done for dialers that ask."""
+    listed: bool = True
+    """Whether nodes that we dial learn our key; else we look like a client."""
     by_id: dict[LinkId, LinkDriver] = field(default_factory=dict)
     ids: dict[LinkDriver, LinkId] = field(default_factory=dict)
     by_key: dict[bytes, LinkDriver] = field(default_factory=dict)
@@ -65,7 +68,7 @@ class Links:
         machine = listen(
             self.network_id, self.node_id, self.key, self.random, encapsulate_untrusted, replay=self._replay
         )
-        driver = LinkDriver(machine, self.owner, self.random, incoming=True, policy=self.pacing)
+        driver = _Accepted(machine, self, connection.peer_ip)
         self.pending.add(driver)
         self.connections.add(driver)
         return driver.attach(connection)
@@ -82,6 +85,29 @@ class Links:
         if present is not None:
             return present
         return await self.dialing.get(peer.link_key, lambda: self._dial(peer))
+
+    async def reach(self, peer: PeerContact) -> None:
+        """Returns if `peer` answers at one of its addresses and proves its link key; the link is closed again.
+
+        A link that is there proves no address: the peer may have dialled it. The new one is anonymous, so neither end
+        takes it for one that circuits may use.
+
+        Raises:
+            Refused: none of its addresses answers.
+        """
+        for transport, address in self._dialable(peer):
+            machine = dial(self.network_id, peer.node_id, peer.link_key, None, self.random)
+            probe = _Probe(machine, self.random)
+            try:
+                async with asyncio.timeout(DIAL_SECONDS):
+                    await transport.dial(address, probe.driver.attach, DIAL_SECONDS)
+                    await probe.done
+                return
+            except (Refused, TimeoutError):
+                continue
+            finally:
+                probe.driver.close() if probe.driver.established else probe.driver.abort()
+        raise Refused("no address of the node answers")
 
     async def _dial(self, peer: PeerContact) -> LinkDriver:
         if peer.node_id == self.node_id:
@@ -100,15 +126,16 @@ class Links:
         Public relays talk records over plain TCP (PROTOCOL.md section 5); one that is late must not be reached by QUIC
         for good.
         """
-        for name in ("tcp", "tls", "quic"):
+        for name in ("tcp", "tls", "websocket", "obfs4", "doh", "quic"):
             found = [a for a in peer.addresses if a.transport == name]
             if found and name in self.transports:
                 return [(self.transports[name], a) for a in found]
         return []
 
     async def _dial_one(self, peer: PeerContact, transport: Transport, address: Address) -> LinkDriver:
-        machine = dial(self.network_id, peer.node_id, peer.link_key, self.key, self.random)
-        driver = _Dialed(machine, self, peer.link_key)
+        own = self.key if self.listed else None
+        machine = dial(self.network_id, peer.node_id, peer.link_key, own, self.random)
+        driver = _Dialed(machine, self, peer.link_key, packed_ip(address.host))
         self.pending.add(driver)
         try:
             async with asyncio.timeout(DIAL_SECONDS):
@@ -151,6 +178,11 @@ class Links:
         """The link key of the node at the other end; None for a client."""
         return driver.target_key if isinstance(driver, _Dialed) else driver.peer_key
 
+    @staticmethod
+    def ip_of(driver: LinkDriver) -> bytes:
+        """Packed IP address of the link's other end: what we dialled, or where it came from; empty if not known."""
+        return driver.ip if isinstance(driver, _Dialed | _Accepted) else b""
+
     def abort_all(self) -> None:
         for driver in {*self.by_id.values(), *self.pending, *self.connections}:
             driver.abort()
@@ -159,11 +191,44 @@ class Links:
 class _Dialed(LinkDriver):
     """A link that we dialled; `done` is set when its handshake ends."""
 
-    def __init__(self, machine: Link, links: Links, target_key: bytes) -> None:
+    def __init__(self, machine: Link, links: Links, target_key: bytes, ip: bytes) -> None:
         super().__init__(machine, links.owner, links.random, incoming=False, policy=links.pacing)
-        self.target_key = target_key
+        self.target_key, self.ip = target_key, ip
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.done.add_done_callback(lambda f: f.cancelled() or f.exception())
+
+
+class _Accepted(LinkDriver):
+    """A link that came from `ip`, packed; empty where its transport does not say."""
+
+    def __init__(self, machine: Link, links: Links, ip: bytes) -> None:
+        super().__init__(machine, links.owner, links.random, incoming=True, policy=links.pacing)
+        self.ip = ip
+
+
+class _Probe:
+    """Owner of a link that is dialled only to see whether it stands: `done` is set when its handshake ends."""
+
+    def __init__(self, machine: Link, random: RandomSource) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done.add_done_callback(lambda f: f.cancelled() or f.exception())
+        self.driver = LinkDriver(machine, self, random, incoming=False)
+
+    def link_established(self, driver: LinkDriver, peer_key: bytes | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def link_closed(self, driver: LinkDriver) -> None:
+        if not self.done.done():
+            self.done.set_exception(Refused("the link's handshake failed"))
+
+    def link_cells(self, driver: LinkDriver, cells: bytearray | bytes) -> None: ...
+
+    def link_directory(self, driver: LinkDriver, message: DirectoryMessage) -> None: ...
+
+    def link_overflow(self, driver: LinkDriver, circuit: bytes) -> None: ...
+
+    def link_released(self, driver: LinkDriver) -> None: ...
 
 
 class _Refused:

@@ -56,7 +56,14 @@ class GatewayRpc(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
 
     async def PeerCall(self, request: Any, context: Any) -> Any:
         try:
-            response = await self._service.calls.call(_contact(request.peer), request.request)
+            response, ip = await self._service.calls.call(_contact(request.peer), request.request)
         except (Refused, Malformed):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the node cannot be reached")
-        return gateway_pb2.PeerCallReply(response=response)
+        return gateway_pb2.PeerCallReply(response=response, peer_ip=ip)
+
+    async def Reach(self, request: Any, context: Any) -> Any:
+        try:
+            await self._service.links.reach(_contact(request.peer))
+        except (Refused, Malformed):
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the node cannot be reached")
+        return gateway_pb2.ReachReply()

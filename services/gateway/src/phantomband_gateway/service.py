@@ -7,9 +7,9 @@ gateway tells every peer at once that all circuits of its links are dead (PROTOC
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc.aio
@@ -56,6 +56,7 @@ class GatewayParts:
     max_pending: int
     random: RandomSource
     pacing: Policy = UNPACED
+    listed: bool = True
 
 
 class GatewayService(Service):
@@ -68,7 +69,7 @@ class GatewayService(Service):
         self._parts = parts
         self.links = Links(
             parts.network_id, parts.node_id, parts.key, parts.transports, parts.random, self,
-            parts.max_links, parts.max_pending, parts.pacing,
+            parts.max_links, parts.max_pending, parts.pacing, parts.listed,
         )  # fmt: skip
         self.calls = DirectoryCalls(parts.directory, self.links)
         self.addresses: tuple[Address, ...] = ()
@@ -95,7 +96,7 @@ class GatewayService(Service):
                 )
                 stack.push_async_callback(listener.close)
                 bound.append((address, listener.port))
-            self.addresses = self._advertised(bound)
+            self.addresses = advertised(self._parts.advertise, bound, self._parts.transports)
             async with asyncio.TaskGroup() as tasks:
                 self.calls.start(tasks)
                 self.links.dialing.spawn = tasks.create_task
@@ -107,13 +108,6 @@ class GatewayService(Service):
         """Takes no new links; goes on while those that are there carry cells."""
         self.links.max_pending = 0
         await quiet(lambda: self._moved + self._out)
-
-    def _advertised(self, bound: list[tuple[Address, int]]) -> tuple[Address, ...]:
-        """What others dial: what was configured, else what was bound, with the transports' parameters."""
-        chosen = self._parts.advertise or tuple(Address(a.transport, a.host, port) for a, port in bound)
-        return tuple(
-            Address(a.transport, a.host, a.port, dict(self._parts.transports[a.transport].parameters())) for a in chosen
-        )
 
     def status(self) -> Mapping[str, float]:
         return {
@@ -224,6 +218,17 @@ class GatewayService(Service):
         driver = self.links.by_id.get(link)
         if driver is not None:
             driver.abort()
+
+
+def advertised(
+    configured: Sequence[Address], bound: Sequence[tuple[Address, int]], transports: Mapping[str, Transport]
+) -> tuple[Address, ...]:
+    """What others dial: what was configured, else what was bound, with the transports' parameters.
+
+    Those of a configured address are stronger: a reverse proxy in front may have another name.
+    """
+    chosen = configured or [Address(a.transport, a.host, port) for a, port in bound]
+    return tuple(replace(a, parameters={**transports[a.transport].parameters(), **a.parameters}) for a in chosen)
 
 
 class _FromMixer:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Sequence
 
 from phantomband.core.errors import ConfigError, UserError
-from phantomband.core.handshake.ntor import OnionKey, Responder
+from phantomband.core.handshake.ntor import Responder
 from phantomband.core.handshake.replay import ReplayCache
 from phantomband.core.ids import NodeId
 from phantomband.core.mixing.published import parse_untrusted
@@ -15,16 +16,16 @@ from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.runtime.arguments import parse, target
-from phantomband.runtime.keystore import load_or_create, wait_node_id
+from phantomband.runtime.keystore import wait_node_id
 from phantomband.runtime.log import configure
 from phantomband.runtime.service import make_private, mistake, run_main, serve
 from phantomband.runtime.settings import NodeConfig
 
+from phantomband_relay.capacity import Capacity
 from phantomband_relay.exit import ExitRules
+from phantomband_relay.onion_keys import KeyRing, Periods
 from phantomband_relay.service import RelayParts, RelayService
 from phantomband_relay.worker import fork_worker
-
-KEY_BYTES = 32
 
 
 def _rules(config: NodeConfig, genesis: Genesis) -> ExitRules:
@@ -46,7 +47,7 @@ def _rules(config: NodeConfig, genesis: Genesis) -> ExitRules:
     return ExitRules(policy, section.exit_allow_private, section.max_exit_connections, section.connect_timeout)
 
 
-async def _run(config: NodeConfig, genesis: Genesis, key: OnionKey, node_id: NodeId, worker: socket.socket) -> None:
+async def _run(config: NodeConfig, genesis: Genesis, ring: KeyRing, node_id: NodeId, worker: socket.socket) -> None:
     log = configure("relay", config.log.level, config.log.format)
     rules = _rules(config, genesis)
     log.info("starting", lane=config.lane.value, exit=rules.policy.is_exit)
@@ -56,8 +57,9 @@ async def _run(config: NodeConfig, genesis: Genesis, key: OnionKey, node_id: Nod
         mixer=target(config, "mixer"),
         directory=target(config, "directory"),
         driver=config.lane,
-        onion_key=key.public,
-        responder=Responder(node_id, [key], genesis.network_id, ReplayCache()),
+        ring=ring,
+        responder=Responder(node_id, ring.keys.accepted, genesis.network_id, ReplayCache()),
+        capacity=Capacity(config.data_dir / "relay" / "capacity.json", time.time),
         worker=worker,
         rules=rules,
         random=os.urandom,
@@ -70,18 +72,19 @@ async def _run(config: NodeConfig, genesis: Genesis, key: OnionKey, node_id: Nod
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The handshake worker is forked here, before any thread."""
+    """The handshake worker is forked here, before any thread and any key: it holds only those that it is told of."""
     try:
         config = parse("relay", NodeConfig, argv)
         make_private(config.sockets)
         genesis = load_genesis(config.genesis)
         _rules(config, genesis)
-        key = OnionKey(load_or_create(config.data_dir / "relay" / "onion.key", KEY_BYTES, os.urandom))
         node_id = wait_node_id(config.sockets)
+        worker = fork_worker(Responder(node_id, [], genesis.network_id, None))
+        periods = Periods(genesis.clock, config.relay.onion_key_epochs)
+        ring = KeyRing(config.data_dir / "relay" / "onion.key", periods, os.urandom, time.time)
     except UserError as e:
         mistake(e)
-    worker = fork_worker(Responder(node_id, [key], genesis.network_id, None))
-    run_main(_run(config, genesis, key, node_id, worker))
+    run_main(_run(config, genesis, ring, node_id, worker))
 
 
 if __name__ == "__main__":

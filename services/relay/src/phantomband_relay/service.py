@@ -14,7 +14,7 @@ from phantomband.core.circuit.batch import decode_untrusted, encode
 from phantomband.core.circuit.relay import KEEPALIVE_SECONDS, RelayMachine
 from phantomband.core.circuit.relay_types import HandshakeJob
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.errors import Bug, Malformed
+from phantomband.core.errors import Bug, Malformed, UserError
 from phantomband.core.handshake.ntor import CircuitKeys, Responder
 from phantomband.core.ids import LinkId, NodeId
 from phantomband.core.netdir.exit_policy import ExitPolicy
@@ -26,13 +26,18 @@ from phantomband.runtime.lane.client import LaneClient
 from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
 from phantomband.runtime.service import Service, new_incarnation, quiet
 
+from phantomband_relay.capacity import Capacity
 from phantomband_relay.exit import Exit, ExitRules
 from phantomband_relay.loops import Loops
 from phantomband_relay.neighbours import Neighbours
+from phantomband_relay.onion_keys import KeyRing
 from phantomband_relay.worker import Handshakes
 
 USUAL_HOPS = 3
 """Where our circuits' ends are, as far as we can know; their mixing is taken to be like ours."""
+
+LOOK_SECONDS = 5.0
+"""Longest time between looks at the clock for a turn of the onion keys: system clocks are set."""
 
 LINK_WAIT_SECONDS = 2.0
 """The gateway's word that a link is up may come on the lane a little after its answer."""
@@ -47,8 +52,9 @@ class RelayParts:
     mixer: str
     directory: str
     driver: Driver
-    onion_key: bytes
+    ring: KeyRing
     responder: Responder
+    capacity: Capacity
     worker: socket.socket
     rules: ExitRules
     random: RandomSource
@@ -72,7 +78,7 @@ class RelayService(Service):
         self.exit = Exit(parts.rules, self._spawn)
         acceptor = self.exit.circuit if parts.rules.policy.is_exit else None
         self.machine = RelayMachine(self, acceptor, mixing=2 * USUAL_HOPS * parts.mixing)
-        self._handshakes = Handshakes(parts.worker, self._handshake_done, self._worker_died)
+        self._handshakes = Handshakes(parts.worker, self._handshake_done, self._worker_died, parts.ring.keys.accepted)
         self._lanes = LaneServer(self.name, self.incarnation, self._accept_lane, parts.sockets, parts.random)
         me = LanePeer(self.name, self.incarnation)
         self._mixer = LaneClient(parts.mixer, me, parts.driver, lambda _: self.wake(), self._mixer_down)
@@ -86,6 +92,7 @@ class RelayService(Service):
         self._flushing = False
         self._draining = False
         self._frames = self._frames_out = 0
+        self.key_turns = self.key_turns_failed = self._handshakes_refused = 0
         self._dead = asyncio.Event()
 
     def add_to(self, server: grpc.aio.Server) -> list[str]:
@@ -100,6 +107,8 @@ class RelayService(Service):
                 tasks.create_task(self._mixer.run())
                 tasks.create_task(self._neighbours.watch_view())
                 tasks.create_task(self._keepalive())
+                tasks.create_task(self._turn_keys())
+                tasks.create_task(self._parts.capacity.run())
                 if self._parts.loop_seconds:
                     tasks.create_task(self._loops.run(self._link_known))
                 await self._mixer.wait_up()
@@ -107,6 +116,7 @@ class RelayService(Service):
                 await self._dead.wait()
                 raise Bug("the handshake worker died")
         finally:
+            self._parts.capacity.save()
             self.exit.close()
             self._handshakes.close()
             await self._lanes.close()
@@ -115,6 +125,19 @@ class RelayService(Service):
         while True:
             await asyncio.sleep(KEEPALIVE_SECONDS)
             self.machine.keepalive()
+
+    async def _turn_keys(self) -> None:
+        """Turns the onion keys whenever a period begins, until cancelled; the worker learns of it in order."""
+        ring = self._parts.ring
+        while True:
+            try:
+                if ring.turn():
+                    self.key_turns += 1
+                    self._parts.responder.accept(ring.keys.accepted)
+                    self._handshakes.accept(ring.keys.accepted)
+            except UserError:
+                self.key_turns_failed += 1  # the disk may be full: the keys serve on, and it is tried again
+            await asyncio.sleep(min(LOOK_SECONDS, ring.until_turn() + 0.001))
 
     async def drain(self) -> None:
         """Takes no new circuits; goes on while those that are there carry cells."""
@@ -132,6 +155,10 @@ class RelayService(Service):
             "bugs": counters.bugs,
             "stray_cells": counters.stray,
             "handshakes_waiting": self._handshakes.waiting,
+            "handshakes_refused": self._handshakes_refused,
+            "key_turns": self.key_turns,
+            "key_turns_failed": self.key_turns_failed,
+            "capacity": self._parts.capacity.most,
             "exit_streams": len(self.exit.open),
             "exit_opened": out.opened,
             "exit_refused": out.refused,
@@ -160,6 +187,7 @@ class RelayService(Service):
     def cells(self, payload: memoryview) -> None:
         """One CELLS frame of the gateway."""
         self._frames += 1
+        self._parts.capacity.came(len(payload))
         data = bytes(payload)
         now = self._loop.time()
         for link, at, count in decode_untrusted(data):
@@ -183,6 +211,7 @@ class RelayService(Service):
         machine.flush(self._loop.time())
         for parts in encode(machine.outbox.drain()):
             self._frames_out += 1
+            self._parts.capacity.went(sum(map(len, parts)))
             self._mixer.send(Frame.CELLS, parts)
 
     # ---- links -------------------------------------------------------------------------------------------------
@@ -242,6 +271,7 @@ class RelayService(Service):
         try:
             self._parts.responder.admit(job.onion_skin, job.hop)
         except Malformed:
+            self._handshakes_refused += 1
             self._handshake_done(job, None, None)
             return
         self._handshakes.submit(job)
@@ -284,5 +314,12 @@ class _Rpc(relay_pb2_grpc.RelayServicer):  # type: ignore[misc]
         self._parts = parts
 
     async def Describe(self, request: Any, context: Any) -> Any:
-        policy: ExitPolicy = self._parts.rules.policy
-        return relay_pb2.RelayDescription(onion_key=self._parts.onion_key, exit_policy=policy.text())
+        parts = self._parts
+        policy: ExitPolicy = parts.rules.policy
+        following = parts.ring.following
+        return relay_pb2.RelayDescription(
+            onion_key=parts.ring.named.public,
+            exit_policy=policy.text(),
+            next_onion_key=following.public if following is not None else b"",
+            capacity=parts.capacity.most,
+        )

@@ -3,7 +3,11 @@
 The worker is forked before the relay starts any thread. Parent and worker share a pair of sequenced-packet sockets:
 
     job     number 8 | hop 1 | onion skin 1,568
+    keys    0 8 | onion key 32 *                    from now on these are accepted; jobs are numbered from 1, no answer
     answer  number 8 | reply 1,408 | forward 32 | backward 32 | exporter 32       (number alone: it failed)
+
+The socket keeps the order. When keys turn, the worker first gets the new ones beside those that it has, and is told to
+forget the retired one when the last job that was admitted before has been answered: no handshake is lost by a turn.
 """
 
 from __future__ import annotations
@@ -13,18 +17,19 @@ import os
 import signal
 import socket
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from phantomband.core.circuit.relay_types import HandshakeJob
 from phantomband.core.crypto.kem import encapsulate_untrusted
 from phantomband.core.errors import Malformed
-from phantomband.core.handshake.ntor import KEY_BYTES, RELAY_BYTES, CircuitKeys, Responder
+from phantomband.core.handshake.ntor import KEY_BYTES, RELAY_BYTES, CircuitKeys, OnionKey, Responder
 from phantomband.core.ids import LinkId
 
 IN_FLIGHT = 16
 """Jobs in the worker's socket at once; the rest waits here, fair between links."""
 
 _PACKET = 4096
+_KEYS = bytes(8)
 
 Done = Callable[[HandshakeJob, bytes | None, CircuitKeys | None], None]
 
@@ -47,7 +52,10 @@ def fork_worker(responder: Responder) -> socket.socket:
 
 def _work(sock: socket.socket, responder: Responder) -> None:
     while job := sock.recv(_PACKET):
-        sock.send(job[:8] + _answer(responder, job[8], job[9:]))
+        if job[:8] == _KEYS:
+            responder.accept([OnionKey(job[at : at + KEY_BYTES]) for at in range(8, len(job), KEY_BYTES)])
+        else:
+            sock.send(job[:8] + _answer(responder, job[8], job[9:]))
 
 
 def _answer(responder: Responder, hop: int, onion_skin: bytes) -> bytes:
@@ -59,17 +67,29 @@ def _answer(responder: Responder, hop: int, onion_skin: bytes) -> bytes:
 
 
 class Handshakes:
-    """The parent's side: queues jobs, hands out answers."""
+    """The parent's side: queues jobs, hands out answers.
 
-    def __init__(self, sock: socket.socket, done: Done, died: Callable[[], None]) -> None:
+    Args:
+        keys: the onion keys; the worker was forked without any.
+    """
+
+    def __init__(
+        self, sock: socket.socket, done: Done, died: Callable[[], None], keys: Sequence[OnionKey] = ()
+    ) -> None:
         self._sock = sock
         self._done = done
         self._died = died
-        self._queues: OrderedDict[LinkId, deque[HandshakeJob]] = OrderedDict()
-        self._in_flight: dict[int, HandshakeJob] = {}
+        self._keys = tuple(keys)
+        self._turns = 0
+        self._before_turn = 0
+        """Jobs admitted before the last turn that have no answer yet."""
+        self._queues: OrderedDict[LinkId, deque[tuple[int, HandshakeJob]]] = OrderedDict()
+        self._in_flight: dict[int, tuple[int, HandshakeJob]] = {}
         self._number = 0
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._readable)
+        if keys:
+            self._tell_keys(keys)
 
     @property
     def waiting(self) -> int:
@@ -77,22 +97,38 @@ class Handshakes:
 
     def submit(self, job: HandshakeJob) -> None:
         """Queues one job; each link in turn."""
-        self._queues.setdefault(job.link, deque()).append(job)
+        self._queues.setdefault(job.link, deque()).append((self._turns, job))
         self._feed()
+
+    def accept(self, keys: Sequence[OnionKey]) -> None:
+        """The keys were turned. The retired one is forgotten when the jobs that may need it are done."""
+        retired = [key for key in self._keys if key not in keys]
+        self._keys = tuple(keys)
+        self._turns += 1
+        self._before_turn = self.waiting
+        self._tell_keys([*keys, *retired] if self._before_turn else keys)
+
+    def _tell_keys(self, keys: Sequence[OnionKey]) -> None:
+        self._send(_KEYS + b"".join(key.private_bytes() for key in keys))
 
     def _feed(self) -> None:
         while self._queues and len(self._in_flight) < IN_FLIGHT:
             link, queue = self._queues.popitem(last=False)
-            job = queue.popleft()
+            turns, job = queue.popleft()
             if queue:
                 self._queues[link] = queue
             self._number += 1
-            self._in_flight[self._number] = job
-            try:
-                self._sock.send(self._number.to_bytes(8, "big") + bytes((job.hop,)) + job.onion_skin)
-            except OSError:
-                self._lost()
+            self._in_flight[self._number] = turns, job
+            if not self._send(self._number.to_bytes(8, "big") + bytes((job.hop,)) + job.onion_skin):
                 return
+
+    def _send(self, packet: bytes) -> bool:
+        try:
+            self._sock.send(packet)
+        except OSError:
+            self._lost()
+            return False
+        return True
 
     def _readable(self) -> None:
         try:
@@ -104,7 +140,11 @@ class Handshakes:
         if not packet:
             self._lost()
             return
-        job = self._in_flight.pop(int.from_bytes(packet[:8], "big"))
+        turns, job = self._in_flight.pop(int.from_bytes(packet[:8], "big"))
+        if turns < self._turns:
+            self._before_turn -= 1
+            if not self._before_turn:
+                self._tell_keys(self._keys)
         self._feed()
         if len(packet) == 8:
             self._done(job, None, None)

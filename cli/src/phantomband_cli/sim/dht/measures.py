@@ -21,18 +21,24 @@ class Measures:
     hops: list[int] = field(default_factory=list)
     requests: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    by_victim: dict[bytes, list[float]] = field(default_factory=dict)
+    """1 or 0 for each search, by what was searched or who searched: whatever the attack aims at."""
+    captured: float = 0.0
+    """Part of the victims' tables that was malicious at the end."""
     cells: int = 0
     bytes_a_minute: float = 0.0
 
-    def searched(self, finished: Finished, right: bool) -> None:
+    def searched(self, finished: Finished, right: bool, about: bytes) -> None:
         self.searches += 1
+        self.by_victim.setdefault(about, []).append(float(right))
         self.found += right
         self.requests.append(finished.requests)
         if right:
             self.hops.append(finished.hops)
             self.seconds.append(finished.seconds)
 
-    def end(self, seconds: float, honest: int) -> None:
+    def end(self, seconds: float, honest: int, captured: float) -> None:
+        self.captured = captured
         self.bytes_a_minute = self.cells * CELL_BYTES / honest / (seconds / 60)
 
     def figures(self) -> dict[str, float]:
@@ -49,6 +55,7 @@ class Measures:
             "seconds_p50": percentile(self.seconds, 0.5),
             "seconds_p95": percentile(self.seconds, 0.95),
             "bytes_a_node_a_minute": self.bytes_a_minute,
+            "captured": self.captured,
         }
 
 

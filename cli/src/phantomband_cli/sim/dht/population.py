@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from phantomband.core.dht.contact import Contact
 from phantomband.core.dht.node import DirectoryNode
@@ -28,13 +28,18 @@ class Addresses:
     def sybil(self) -> Contact:
         return self._contact(self._dice.choice(self._networks) + self._bytes(2))
 
+    def chosen(self, number: int, network: int) -> Contact:
+        """A Sybil with an id of its choice, in the network of that index."""
+        return self._contact(self._networks[network] + self._bytes(2), number)
+
     def near(self, target: int, like: Contact) -> Contact:
         """A made-up id next to `target`, at the address and with the link key of `like`."""
         number = target ^ self._dice.getrandbits(200)
         return Contact(NodeId(number.to_bytes(32, "big")), like.link_key, like.ip, like.port)
 
-    def _contact(self, ip: bytes) -> Contact:
-        return Contact(NodeId(self._bytes(32)), self._bytes(32), ip, 1 + self._dice.randrange(65535))
+    def _contact(self, ip: bytes, number: int | None = None) -> Contact:
+        node_id = self._bytes(32) if number is None else number.to_bytes(32, "big")
+        return Contact(NodeId(node_id), self._bytes(32), ip, 1 + self._dice.randrange(65535))
 
     def _bytes(self, count: int) -> bytes:
         return self._dice.getrandbits(8 * count).to_bytes(count, "big")
@@ -49,6 +54,9 @@ class Directory:
 
     def __len__(self) -> int:
         return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Contact]:
+        return iter(self._contacts.values())
 
     def add(self, contact: Contact) -> None:
         self._contacts[contact.number] = contact

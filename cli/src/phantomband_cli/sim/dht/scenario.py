@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from math import log
 
 from phantomband.core.dht.parameters import Parameters
 from phantomband.core.dht.table import UNLIMITED
+
+
+class Lie(Enum):
+    """What a malicious directory does (liars.py)."""
+
+    DROP = "drop"
+    ECLIPSE = "eclipse"
+    POISON = "poison"
+    REPLAY = "replay"
+    HIDE = "hide"
+    IMPERSONATE = "impersonate"
+
+
+class Aim(Enum):
+    """At whom Sybils with chosen ids aim (aim.py)."""
+
+    NOBODY = "nobody"
+    KEY = "key"
+    DIRECTORY = "directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +43,18 @@ class Scenario:
     """/16 networks that the Sybils are in."""
     flood: float = 10.0
     """A directory hears from a Sybil every so many seconds, on average."""
+    lies: tuple[Lie, ...] = (Lie.DROP, Lie.ECLIPSE, Lie.POISON, Lie.REPLAY)
+    """Each malicious directory tells one of them."""
+    aim: Aim = Aim.NOBODY
+    """Whether there are Sybils with chosen ids besides, and whether they hide records or surround directories."""
+    aimed_lie: Lie = Lie.HIDE
+    """Of Sybils with chosen ids: who makes nothing up is never disbelieved."""
+    victims: int = 20
+    """Of that aim: honest, always there, and all that is searched for, or all that search."""
+    generations: int = 1 << 20
+    """Keys that are made to choose the ids for one victim from."""
+    aimed_flood: float = 1.0
+    """Seconds between two messages of Sybils with chosen ids to a victim, or to those near its key."""
     median_session: float = 3600.0
     """Of an honest directory; sessions are exponential, and another directory takes the place at once."""
     seconds: float = 1800.0

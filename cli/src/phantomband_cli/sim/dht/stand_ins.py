@@ -27,6 +27,7 @@ class Registry:
         self._keys: dict[NodeId, bytes] = {}
         self._digests: set[bytes] = set()
         self._publishers: dict[bytes, NodeId] = {}
+        self._first: dict[bytes, SignedRecord] = {}
 
     def own(self, contact: Contact) -> None:
         """`contact` has the keys of its id."""
@@ -38,6 +39,13 @@ class Registry:
         self._digests.add(record.digest)
         self._publishers[record.key] = publisher
         return record
+
+    def old(self, key: bytes, now: float) -> SignedRecord | None:
+        """The genuine record that the publisher of `key` made before all others, or None: it published nothing yet."""
+        publisher = self._publishers.get(key)
+        if publisher is not None and key not in self._first:
+            self._first[key] = self.make(publisher, 0, now)
+        return self._first.get(key)
 
     def make_up(self, key: bytes, version: int, now: float) -> SignedRecord:
         """What a liar makes up under `key`: nobody signed it."""

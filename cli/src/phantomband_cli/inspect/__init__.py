@@ -1,0 +1,1 @@
+"""Looking at a network: how a directory stands, whom the view has, whether a document holds; bridge lines."""

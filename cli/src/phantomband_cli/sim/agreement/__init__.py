@@ -1,0 +1,1 @@
+"""The real voting machines (core/netdir/voting.py) in virtual time, with liars, losses and deaths."""
