@@ -10,7 +10,7 @@ export UV_SYSTEM_CERTS ?= 1
 LOCK_INPUTS := pyproject.toml tools/lock.in
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench bench-tor bench-mixing bench-profiles bench-anonymity bench-work sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
+.PHONY: help setup demo test test-slow test-obfs4 check format bench bench-tor bench-mixing bench-profiles bench-anonymity bench-work bench-startup bench-directory bench-transports sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: setup ## the tests, without the slow ones
 
 test-slow: setup ## the slow tests
 	@$(BIN)/python -m pytest -m slow tests $(ARGS)
+
+test-obfs4: setup ## 64 MB each way against each real obfs4 program, in all IAT modes: over an hour
+	@OBFS4_MEGABYTES=64 $(BIN)/python -m pytest -v -m slow tests/transports/test_obfs4_interop.py -k many_megabytes $(ARGS)
 
 check: setup ## format, lint, types, walls, tests
 	$(BIN)/ruff format --check .
@@ -52,6 +55,12 @@ bench-profiles: setup ## profiles on a real network: speed, first bytes, own del
 
 bench-directory: setup ## the directories' table: churn, liars, Sybils, each defence off in turn; QUICK=1 ends in about a minute
 	@$(BIN)/python bench/directory.py $(if $(QUICK),--quick) $(ARGS)
+
+bench-startup: setup ## from nothing to one certified view on every node; QUICK=1 ends in about a minute
+	@$(BIN)/python bench/startup.py $(if $(QUICK),--quick) $(ARGS)
+
+bench-transports: setup ## every transport: speed, CPU, beside other programs, over far and lossy paths; QUICK=1 ends in about a minute
+	@$(BIN)/python bench/transports/run.py $(if $(QUICK),--quick) $(ARGS)
 
 bench-anonymity: setup ## who can link whom: every figure of docs/explanation/anonymity.md; QUICK=1 ends in about a minute
 	@$(BIN)/python bench/anonymity/run.py $(if $(QUICK),--quick) $(ARGS)

@@ -108,6 +108,8 @@ def _type(annotation: object) -> str:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return ", ".join(f"`{member.value}`" for member in annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "tables of " + ", ".join(annotation.model_fields)
     if get_origin(annotation) is tuple:
         return f"list of {_type(get_args(annotation)[0])}"
     choices = [each for each in get_args(annotation) if each is not type(None)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from phantomband.core.errors import UserError
 from phantomband.runtime.settings import ClientConfig, NodeConfig, load
 from phantomband_cli import compose
+from phantomband_cli.testnet.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("directory", "gateway", "relay", "mixer")
@@ -28,7 +30,7 @@ def _load(text: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    return _services(compose.render())
+    return _services(compose.render(Options()))
 
 
 def _environment(service: dict[str, Any], **image: str) -> dict[str, str]:
@@ -39,12 +41,12 @@ def _environment(service: dict[str, Any], **image: str) -> dict[str, str]:
 
 
 def test_the_committed_file_is_the_generators_default() -> None:
-    assert (ROOT / "compose.yaml").read_text() == compose.render(), "run: phantomband testnet compose --out ."
+    assert (ROOT / "compose.yaml").read_text() == compose.render(Options()), "run: phantomband testnet compose --out ."
 
 
 @pytest.mark.parametrize(("nodes", "exits"), [(3, 1), (6, 0), (20, 5), (200, 0)])
 def test_every_size_is_yaml_with_unique_addresses(nodes: int, exits: int) -> None:
-    services = _services(compose.render(nodes=nodes, exits=exits))
+    services = _services(compose.render(Options(nodes=nodes, exits=exits)))
     assert len(services) == 4 * nodes + 3
     addresses = [n["ipv4_address"] for s in services.values() if isinstance(s.get("networks"), dict)
                  for n in s["networks"].values() if n]  # fmt: skip
@@ -78,7 +80,7 @@ def test_networks_keep_services_apart(services: dict[str, Any]) -> None:
         assert bool(networks) != (service.get("network_mode") == "none"), name
         assert ("ports" in service) == (name == "client")
     assert all(port.startswith("127.0.0.1:") for port in services["client"]["ports"])
-    networks = _load(compose.render())["networks"]
+    networks = _load(compose.render(Options()))["networks"]
     assert [n for n, spec in networks.items() if not spec.get("internal")] == ["access"]
 
 
@@ -102,7 +104,7 @@ def test_the_genesis_step_has_the_keys_of_directories_and_no_network(services: d
 @pytest.mark.parametrize("mix", ["none", "timed", "poisson"])
 @pytest.mark.parametrize("lane", ["unix", "grpc"])
 def test_the_settings_are_read_by_the_services(mix: str, lane: str) -> None:
-    services = _services(compose.render(nodes=5, mix=mix, lane=lane, exits=2, transport="quic"))
+    services = _services(compose.render(Options(nodes=5, mix=mix, lane=lane, exits=2, transport="quic")))
     for index, part in itertools.product(range(1, 6), PARTS):
         config = load(NodeConfig, None, _environment(services[f"n{index}-{part}"]))
         assert (config.nickname, config.lane.value, config.mixer.strategy) == (f"n{index}", lane, mix)
@@ -113,7 +115,7 @@ def test_the_settings_are_read_by_the_services(mix: str, lane: str) -> None:
 
 
 def test_elsewhere_than_in_the_project_nothing_is_built(tmp_path: Path) -> None:
-    file = compose.generate(tmp_path / "net", nodes=3, subnet="10.99")
+    file = compose.generate(tmp_path / "net", Options(nodes=3), "10.99")
     services = _services(file.read_text())
     assert file == tmp_path / "net" / "compose.yaml"
     assert not any("build" in service for service in services.values())
@@ -121,7 +123,7 @@ def test_elsewhere_than_in_the_project_nothing_is_built(tmp_path: Path) -> None:
 
 
 def test_a_profile_comes_with_relays_that_suit_it() -> None:
-    text = compose.render(nodes=4, profile="strong")
+    text = compose.render(Options(nodes=4, profile="strong"))
     services = _services(text)
     assert services["client"]["environment"]["PHANTOMBAND_PROFILE"] == "strong"
     settings = services["n1-gateway"]["environment"]
@@ -134,16 +136,24 @@ def test_a_profile_comes_with_relays_that_suit_it() -> None:
 )
 def test_options_that_cannot_be(tmp_path: Path, bad: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="--"):
-        compose.generate(tmp_path, **bad)
+        compose.generate(tmp_path, Options(**bad))
 
 
 @pytest.mark.parametrize("subnet", ["", "10", "8.8", "10.86.1", "10.300", "x.y"])
 def test_subnets_that_cannot_be(tmp_path: Path, subnet: str) -> None:
     with pytest.raises(UserError, match="--subnet"):
-        compose.generate(tmp_path, subnet=subnet)
+        compose.generate(tmp_path, Options(), subnet)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--out"):
-        compose.generate(tmp_path / "file")
+        compose.generate(tmp_path / "file", Options())
+
+
+@pytest.mark.parametrize(("transport", "port"), [("obfs4", 9004), ("websocket", 9005), ("doh", 9006)])
+def test_every_node_listens_on_what_the_client_uses(transport: str, port: int) -> None:
+    nodes = _services(compose.render(Options(transport=transport)))
+    for index in range(6):
+        listen = json.loads(nodes[f"n{index + 1}-gateway"]["environment"]["PHANTOMBAND_GATEWAY__LISTEN"])
+        assert f"{transport}://10.86.2.{11 + index}:{port}" in listen

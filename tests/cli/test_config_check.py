@@ -51,6 +51,11 @@ def node_file(network: Layout, tmp_path: Path, **sections: dict[str, object]) ->
             ["gateway.listen", "tcp://a.org:1", "transport://IP:port"],
         ),
         ("gateway", {"listen": 5}, ["gateway.listen", "5"]),
+        (
+            "gateway",
+            {"listen": ["websocket://127.0.0.1:1?site=/no/where"]},
+            ["gateway.listen", "no such folder", "Make it"],
+        ),
         ("relay", {"exit_policy": ["acept *:*"]}, ["relay.exit_policy", "acept", 'as "accept *:443"']),
         ("relay", {"exit_policy": ["accept *:80", 7]}, ["relay.exit_policy", "7", 'as "accept *:443"']),
         ("relay", {"connect_timeout": -1}, ["relay.connect_timeout", "-1"]),
@@ -85,3 +90,23 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
     file.write_text("a = = 1\n")
     with pytest.raises(UserError, match=r"node\.toml: is not TOML.*line 1"):
         check(file, None)
+
+
+@pytest.mark.parametrize(("url", "transport", "says"), [
+    ("http://me:hunter2@127.0.0.1:3128", "websocket", ""), ("socks5://127.0.0.1:1080", "obfs4", ""),
+    ("http://me:hunter2@proxy.example.org:3128", "tls", "IP address"),
+    ("http://me:hunter2@127.0.0.1:1", "quic", "quic"),
+])  # fmt: skip
+def test_a_proxy_is_checked_and_its_password_not_shown(
+    network: Layout, tmp_path: Path, url: str, transport: str, says: str
+) -> None:
+    file = tmp_path / "client.toml"
+    values = {"genesis": str(network.genesis), "data_dir": str(tmp_path), "upstream_proxy": url}
+    write_toml(file, {**values, "transport": transport}, {})
+    if not says:
+        assert check(file, None) == "client"
+        return
+    with pytest.raises(UserError, match="upstream_proxy") as caught:
+        check(file, None)
+    assert says in str(caught.value)
+    assert "hunter2" not in str(caught.value)

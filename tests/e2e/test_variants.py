@@ -17,12 +17,15 @@ VARIANTS = {
     "lane-unix-tcp": ("--lane", "unix", "--transport", "tcp"),
     "tls": ("--transport", "tls"),
     "quic": ("--transport", "quic"),
+    "obfs4": ("--transport", "obfs4"),
+    "websocket": ("--transport", "websocket"),
+    "doh": ("--transport", "doh"),
     "timed": ("--mix", "timed"),
     "lane-grpc-timed-quic": ("--lane", "grpc", "--mix", "timed", "--transport", "quic"),
     "three-nodes": ("--nodes", "3"),
 }
-SIZE, SLOW_SIZE = 5_000_000, 2_000_000
-"""Bytes each way; fewer for QUIC."""
+SIZE, FULL_SIZE = 5_000_000, 64_000_000
+"""Bytes each way; what comes down by each of the transports."""
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -37,13 +40,13 @@ def test_it_carries_a_page_and_bytes_both_ways(
 ) -> None:
     network, options = variant
     curl = (need("curl", "curl"), "-sS", "--fail", "--noproxy", "", "--socks5-hostname", str(network.socks))
-    size = SLOW_SIZE if "quic" in options else SIZE
+    size = FULL_SIZE if "--transport" in options else SIZE
     base = f"http://localhost:{web.port}"
     assert succeed(*curl, f"{base}/").decode() == PAGE
     assert sha256(succeed(*curl, f"{base}/bytes/{size}")) == sha256(content(size))
     file = tmp_path / "up"
-    file.write_bytes(content(size))
-    assert succeed(*curl, "--upload-file", file, f"{base}/up").decode() == sha256(content(size))
+    file.write_bytes(content(SIZE))
+    assert succeed(*curl, "--upload-file", file, f"{base}/up").decode() == sha256(content(SIZE))
 
 
 def test_it_is_what_was_asked_for(variant: tuple[Network, tuple[str, ...]]) -> None:

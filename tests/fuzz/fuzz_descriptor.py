@@ -9,7 +9,8 @@ from phantomband.core.netdir.ballot import Echo, ViewSignature, Vote
 from phantomband.core.netdir.certified import CertifiedView
 from phantomband.core.netdir.descriptor import decode_unverified
 from phantomband.core.netdir.genesis_file import parse_genesis
-from phantomband.core.netdir.requests import decode_reply_untrusted, decode_request_untrusted
+from phantomband.core.netdir.replies import decode_reply_untrusted
+from phantomband.core.netdir.requests import decode_request_untrusted
 from phantomband.core.netdir.view import View
 
 DECODERS = (

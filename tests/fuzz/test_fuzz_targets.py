@@ -14,6 +14,8 @@ ROUNDS = {
     "fuzz_handshakes": 100,
     "fuzz_link": 200,
     "fuzz_config": 150,
+    "fuzz_directory": 800,
+    "fuzz_doh": 600,
     "fuzz_socks": 400,
     "fuzz_stream": 1000,
 }
@@ -54,7 +56,19 @@ def mutated(data: bytes, source: random.Random) -> bytes:
 
 
 def test_there_is_a_target_for_every_kind_of_bytes() -> None:
-    names = {"cell", "config", "descriptor", "dht", "dircall", "handshakes", "link", "socks", "stream"}
+    names = {
+        "cell",
+        "config",
+        "descriptor",
+        "dht",
+        "dircall",
+        "directory",
+        "doh",
+        "handshakes",
+        "link",
+        "socks",
+        "stream",
+    }
     assert {f"fuzz_{name}" for name in names} <= set(TARGETS)
 
 

@@ -292,3 +292,10 @@ def test_what_the_descriptor_says_of_the_mixing_fits(name: str) -> None:
     published = MixerSection.model_validate(values | {"slot": 0.1 + 0.2}).published
     assert len(published.encode()) <= MAX_MIX_BYTES
     assert published.isascii()
+
+
+def test_obfs4_addresses_may_be_written_as_elsewhere(file: Path) -> None:
+    """With the hyphen that parameters of addresses in documents do not have."""
+    listen = ["tls://0.0.0.0:1?sni=iat-mode=", "obfs4://0.0.0.0:443?iat-mode=2"]
+    config = load(NodeConfig, file, {}, (f"gateway.listen={listen}",))
+    assert config.gateway.listen == (listen[0], "obfs4://0.0.0.0:443?iat_mode=2")

@@ -132,10 +132,12 @@ def network(
     changes: Mapping[str, Changes] | None = None,
     wrapper: Sequence[str] = (),
     tap: Path | None = None,
+    lies: Path | None = None,
 ) -> Iterator[Network]:
     """A test network with these options of `testnet up`.
 
-    Args: debug: log everything; wrapper: a command that runs the one given behind it; tap: the plan of a tap.
+    Args: debug: log everything; wrapper: a command that runs the one given behind it; tap: the plan of a tap; lies:
+        that of directories that lie (e2e_liars.py).
     """
     with tempfile.TemporaryDirectory(prefix="pbt-", dir="/tmp") as base:
         directory, err = Path(base, "net"), Path(base, "err")
@@ -145,6 +147,7 @@ def network(
             "XDG_RUNTIME_DIR": f"{base}/run",
             "E2E_CHANGES": json.dumps(changes or {}),
             "E2E_TAP": str(tap or ""),
+            "E2E_LIES": str(lies or ""),
         }
         if debug:
             environment["PHANTOMBAND_LOG__LEVEL"] = "debug"

@@ -1,6 +1,7 @@
 """`phantomband testnet up` with other settings for some nodes.
 
 E2E_CHANGES is JSON: {node, "exits" or "client": {section: {key: value}}}; section "" is the top of the file.
+E2E_LIES is the plan of directories that lie (e2e_liars.py): {node: lie}; nodes that it does not name never lie.
 E2E_TAP is the plan of a tap (e2e_tap.py): all gateways listen for tcp behind it, and others dial the tap.
 """
 
@@ -8,14 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from phantomband_cli import main
+from phantomband_cli import main, services
 from phantomband_cli.testnet import prepare
 
 _CHANGES = json.loads(os.environ.pop("E2E_CHANGES", "{}"))
+_LIES = os.environ.pop("E2E_LIES", "")
 _TAP = os.environ.pop("E2E_TAP", "")
+_main_of = services._main_of
 _write = prepare.write_toml
 _free_ports = prepare.free_ports
 _spare: list[int] = []
@@ -55,7 +58,25 @@ def _tapped(address: str) -> str:
     return f"{host}:{behind}"
 
 
+def _main_of_a_liar(service: str, arguments: Sequence[str]) -> Callable[[], None]:
+    main_of_service, config = _main_of(service, arguments), Path(arguments[-1])
+    name = config.parent.name
+    if service != "directory" or name not in json.loads(Path(_LIES).read_text()):
+        return main_of_service
+
+    def run() -> None:
+        from e2e_liars import lying
+        from phantomband_directory import __main__ as directory
+
+        directory.GrpcPeerNetwork = lying(name, config, Path(_LIES))  # type: ignore[misc]
+        main_of_service()
+
+    return run
+
+
 if __name__ == "__main__":
+    if _LIES:
+        services._main_of = _main_of_a_liar
     prepare.write_toml = _write_changed
     if _TAP:
         prepare.free_ports = _ports_and_spares

@@ -74,8 +74,9 @@ def test_record_sizes_do_not_show_cells() -> None:
 
         arrived = asyncio.Event()
         front = await tcp.listen("127.0.0.1", 0, tap)
+        address = Address("tls", "127.0.0.1", front.port, tls.parameters())
         async with asyncio.TaskGroup() as group:
-            dialling = group.create_task(tls.dial(Address("tls", "127.0.0.1", front.port), Quiet, 5.0))
+            dialling = group.create_task(tls.dial(address, Quiet, 5.0))
             await arrived.wait()
             await tcp.dial(Address("tcp", "127.0.0.1", listener.port), tap, 5.0)
             taps[0].other, taps[1].other = taps[1], taps[0]

@@ -7,15 +7,20 @@ import gc
 import hashlib
 import os
 import random
+import shutil
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 from phantomband.core.errors import Refused, UserError
 from phantomband.transports.base import WRITE_HIGH_WATER, Address, Buffer, Connection, Listener, Transport
+from phantomband.transports.managed.program import Command
+from phantomband.transports.managed.transport import Programs
 from phantomband.transports.registry import TRANSPORTS, make
 
 PATIENCE = 90.0
@@ -51,9 +56,23 @@ def run(request: pytest.FixtureRequest) -> Run:
     return runner
 
 
-@pytest.fixture(params=list(TRANSPORTS))
-def transport(request: pytest.FixtureRequest) -> Transport:
-    return make(request.param)
+PROGRAMS = {
+    "obfs4proxy": ("obfs4proxy",),
+    "phantomband pt": (sys.executable, "-m", "phantomband_cli.main", "pt"),
+}
+"""Programs that are run as transports, too; those that are not installed are skipped."""
+
+
+@pytest.fixture(params=[*TRANSPORTS, *PROGRAMS])
+def transport(request: pytest.FixtureRequest, tmp_path: Path) -> Transport:
+    if request.param in TRANSPORTS:
+        return make(request.param)
+    program, *arguments = PROGRAMS[request.param]
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is missing: install {program}")
+    managed = Programs([Command.of(("obfs4",), program, tuple(arguments))], tmp_path).of("obfs4")
+    assert managed is not None
+    return managed
 
 
 class End:
@@ -141,8 +160,6 @@ class World:
 @asynccontextmanager
 async def world(transport: Transport, kind: type[End] = End) -> AsyncIterator[World]:
     """Closes all that was opened and sees that each receiver is told exactly once and no socket is left."""
-    if transport.name == "quic":  # its thread's own sockets stay
-        await (await transport.listen("127.0.0.1", 0, End)).close()
     gc.collect()
     before = open_sockets()
     it = World(transport, kind)
@@ -159,11 +176,21 @@ async def world(transport: Transport, kind: type[End] = End) -> AsyncIterator[Wo
         for end in it.dialled + it.accepted:
             await end.until_closed()
             assert len(end.ends) == 1
+        await transport.close()
     for _ in range(1000):
         if open_sockets() <= before:
             return
         await asyncio.sleep(0.005)
     pytest.fail("a socket was left open")
+
+
+def test_a_connection_says_where_it_came_from(run: Run, transport: Transport) -> None:
+    async def main() -> None:
+        async with world(transport) as it:
+            _, accepted = await it.pair()
+            assert accepted.connection.peer_ip == b"\x7f\0\0\1"
+
+    run(main())
 
 
 def test_bytes_come_back_whatever_the_cut(run: Run, transport: Transport) -> None:
@@ -186,7 +213,7 @@ def test_bytes_come_back_whatever_the_cut(run: Run, transport: Transport) -> Non
 
 
 def test_megabytes_both_ways(run: Run, transport: Transport) -> None:
-    size = 2_000_000 if transport.name == "quic" else 20_000_000
+    size = 20_000_000
 
     async def main() -> None:
         dice = random.Random(2)
@@ -351,8 +378,8 @@ PROBES = {
 @pytest.mark.parametrize("probe", list(PROBES))
 @pytest.mark.parametrize("name", ["tcp", "tls"])
 def test_a_probe_learns_nothing(run: Run, name: str, probe: str) -> None:
-    """A TLS port answers what any TLS server does: an alert, or nothing. A tcp port answers nothing by
-    itself."""
+    """A TLS port answers what a web server does: an alert, a page for who forgot TLS, or nothing. A tcp port answers
+    nothing by itself."""
 
     async def main() -> None:
         it = World(make(name), End)
@@ -366,7 +393,10 @@ def test_a_probe_learns_nothing(run: Run, name: str, probe: str) -> None:
             answer = b""
         except ConnectionResetError:
             answer = b""
-        assert answer == b"" or (name == "tls" and answer[0] == 21 and len(answer) == 7)
+        if name == "tls" and probe == "http":
+            assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n")
+        else:
+            assert answer == b"" or (name == "tls" and answer[0] == 21 and len(answer) == 7)
         assert name == "tcp" or not it.accepted
         writer.transport.abort()
         await it.listener.close()

@@ -10,7 +10,7 @@ from phantomband.core.errors import Refused
 from phantomband.transports.base import Address, Connection
 from phantomband.transports.quic import transport as quic
 from phantomband.transports.registry import make
-from phantomband.transports.tls import transport as tls
+from phantomband.transports.websocket import server as web
 
 
 class Silent:
@@ -27,23 +27,24 @@ def accept(connection: Connection) -> Silent:
     return Silent()
 
 
-def test_tls_handshakes_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls, "MAX_HANDSHAKES", 4)
+@pytest.mark.parametrize("name", ["tls", "websocket"])
+def test_visitors_are_bounded_and_keep_no_client_out(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(web, "MAX_VISITORS", 4)
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        listener = await make("tls").listen("127.0.0.1", 0, accept)
-        held = [await connected(loop, listener.port) for _ in range(4)]
-        refused = await connected(loop, listener.port)
-        with refused:
-            async with asyncio.timeout(60):
-                try:
-                    assert await loop.sock_recv(refused, 1) == b""
-                except ConnectionResetError:
-                    pass
+        transport = make(name)
+        listener = await transport.listen("127.0.0.1", 0, accept)
+        held = [await connected(loop, listener.port) for _ in range(5)]
+        async with asyncio.timeout(60):
+            try:
+                assert await loop.sock_recv(held[0], 1) == b"", "the one that was quiet longest"
+            except ConnectionResetError:
+                pass
+        address = Address(name, "127.0.0.1", listener.port, transport.parameters())
+        client = await make(name).dial(address, accept, 60)
         for s in held:
             s.close()
-        client = await patiently(listener.port)
         client.abort()
         await listener.close()
 
@@ -55,16 +56,6 @@ async def connected(loop: asyncio.AbstractEventLoop, port: int) -> socket.socket
     s.setblocking(False)
     await loop.sock_connect(s, ("127.0.0.1", port))
     return s
-
-
-async def patiently(port: int) -> Connection:
-    """Once the held ones are gone, a real client is served."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                return await make("tls").dial(Address("tls", "127.0.0.1", port), accept, 5)
-            except Refused:
-                continue
 
 
 def test_quic_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

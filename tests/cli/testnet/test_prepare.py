@@ -11,6 +11,8 @@ from phantomband.core.errors import UserError
 from phantomband.core.link import LinkKey
 from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.runtime.settings import ClientConfig, NodeConfig, load
+from phantomband.transports.registry import make
+from phantomband.transports.tls.transport import TlsTransport
 from phantomband_cli.process import ProcessId
 from phantomband_cli.testnet.events import EventReader, EventWriter
 from phantomband_cli.testnet.layout import Layout
@@ -37,16 +39,36 @@ def test_everything_fits_together(tmp_path: Path) -> None:
     for directory, node in zip(genesis.directories, nodes, strict=False):
         assert directory.identity == IdentityKey((node.data_dir / "directory/identity.key").read_bytes()).public.raw
         assert directory.link_key == LinkKey((node.data_dir / "gateway/link.key").read_bytes()).public
-        assert tuple(a.text() for a in directory.addresses) == node.gateway.listen
+        assert tuple(a.text().partition("?")[0] for a in directory.addresses) == node.gateway.listen
+        (tls,) = (a for a in directory.addresses if a.transport == "tls")
+        transport = TlsTransport()
+        transport.configure(node.data_dir / "gateway", {})
+        assert dict(tls.parameters) == transport.parameters()
     client = load(ClientConfig, layout.client_config, {})
     assert (client.transport, client.socks_port, client.http_port) == ("quic", prepared.socks_port, None)
     assert client.sockets / "client.sock" == layout.client_socket
 
 
+@pytest.mark.parametrize("name", ["obfs4", "doh"])
+def test_nodes_listen_on_what_the_client_uses(tmp_path: Path, name: str) -> None:
+    layout = Layout.at(tmp_path / "net")
+    layout.claim()
+    options = Options(nodes=3, directories=2, transport=name, socks_port=0)
+    prepare(layout, options, 0.0, os.urandom)
+    nodes = [load(NodeConfig, layout.node_config(name), {}) for name in options.names]
+    assert {sum(line.startswith(f"{name}://") for line in node.gateway.listen) for node in nodes} == {1}
+    for directory, node in zip(load_genesis(layout.genesis).directories, nodes, strict=False):
+        (address,) = (a for a in directory.addresses if a.transport == name)
+        transport = make(name)
+        transport.configure(node.data_dir / "gateway", {})
+        assert dict(address.parameters) == transport.parameters()
+    assert load(ClientConfig, layout.client_config, {}).transport == name
+
+
 def test_nobody_else_can_read_the_keys(tmp_path: Path) -> None:
     layout = Layout.at(tmp_path / "net")
     layout.claim()
-    prepare(layout, Options(nodes=3, socks_port=0), 0.0, os.urandom)
+    prepare(layout, Options(nodes=3, socks_port=0, transport="obfs4"), 0.0, os.urandom)
     assert {path.stat().st_mode & 0o077 for path in (layout.root / "nodes").rglob("*.key")} == {0}
     assert layout.run.stat().st_mode & 0o777 == 0o700
 

@@ -6,9 +6,12 @@ import random
 from dataclasses import replace
 
 import pytest
+from phantomband.core.ids import NodeId
+from phantomband_cli.sim.dht.aim import closest_distances, sybils
 from phantomband_cli.sim.dht.measures import Measures, percentile, wilson
 from phantomband_cli.sim.dht.population import Addresses, Directory
-from phantomband_cli.sim.dht.scenario import DEFENCES, Scenario, without
+from phantomband_cli.sim.dht.scenario import DEFENCES, Aim, Lie, Scenario, without
+from phantomband_cli.sim.dht.stand_ins import Registry
 from phantomband_cli.sim.dht.world import World
 
 SMALL = Scenario(directories=80, warm_up=120.0, seconds=60.0, searches=60)
@@ -65,3 +68,52 @@ def test_intervals_hold_their_proportion() -> None:
     assert high == pytest.approx(0.9785, abs=1e-3)
     assert percentile([3, 1, 2], 0.5) == 2
     assert percentile([], 0.5) == 0
+
+
+def test_chosen_ids_are_as_close_as_so_many_keys_give() -> None:
+    dice = random.Random(2)
+    near = [closest_distances(8, 1 << 20, dice) for _ in range(200)]
+    assert all(each == sorted(each) for each in near)
+    assert sum(each[0] for each in near) / 200 / (1 << 236) == pytest.approx(1.0, rel=0.3)
+    assert sum(each[7] for each in near) / 200 / (1 << 236) == pytest.approx(8.0, rel=0.1)
+
+
+def test_sybils_surround_a_directory_from_the_networks_they_have() -> None:
+    scenario = replace(SMALL, aim=Aim.DIRECTORY, sybil_networks=5)
+    target = random.Random(3).getrandbits(256)
+    made = sybils(target, scenario, Addresses(random.Random(3), 5), random.Random(4))
+    assert len({contact.far for contact in made}) == 5
+    bits = {(contact.number ^ target).bit_length() for contact in made}
+    assert {256, 255, 250, 245} <= bits
+    assert sum((contact.number ^ target) < 1 << 244 for contact in made) >= 64
+
+
+def test_a_key_is_hidden_by_those_who_have_networks_enough() -> None:
+    at_key = replace(SMALL, aim=Aim.KEY, victims=4, sybil_networks=4)
+    few, no_limits = run(at_key), run(without(at_key, "prefixes"))
+    assert few.found / few.searches > 0.9
+    assert wilson(no_limits.found, no_limits.searches)[1] < 0.7
+    assert len(few.by_victim) <= 4
+    assert sum(map(len, few.by_victim.values())) == few.searches
+
+
+def test_live_contacts_that_stay_keep_sybils_out_of_a_table() -> None:
+    surrounded = replace(SMALL, aim=Aim.DIRECTORY, victims=4, sybil_networks=16)
+    kept, replaced = run(surrounded), run(without(surrounded, "keeping"))
+    assert kept.captured < replaced.captured
+
+
+def test_impostors_need_directories_that_ask_for_no_proof() -> None:
+    impostors = replace(SMALL, malicious=0.3, lies=(Lie.IMPERSONATE,), searches=200)
+    proved, unproved = run(impostors), run(without(impostors, "proofs"))
+    assert proved.found > unproved.found
+
+
+def test_replayed_records_are_genuine_and_older() -> None:
+    registry = Registry(signed=True)
+    assert registry.old(bytes(32), 5.0) is None
+    record = registry.make(NodeId(b"\x07" * 32), 1, 5.0)
+    old = registry.old(record.key, 6.0)
+    assert old is not None
+    assert (old.key, old.version) == (record.key, 0)
+    assert registry.verify(old.encoded) == old

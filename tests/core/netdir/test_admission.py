@@ -113,7 +113,7 @@ def test_a_stamp_is_good_for_the_bits_asked_for_when_it_was_made(door: Door) -> 
 def test_form_comes_after_work_and_the_signature_last(door: Door) -> None:
     encoded = door.signed.encoded
     broken = bytearray(encoded)
-    broken[1 + 32 + 1984 + 64] = 0xFF  # the count of addresses
+    broken[1 + 32 + 1984 + 96] = 0xFF  # the count of addresses
     with pytest.raises(Malformed):
         door.check(encoded=bytes(broken))
     assert door.fell() is Rung.FORM

@@ -18,6 +18,7 @@ from phantomband.core.netdir.caps import (
     CapRule,
     FirstSeen,
     Member,
+    on_probation,
     within_caps,
     without_probationers,
 )
@@ -104,35 +105,35 @@ def test_without_caps_all_nodes_fit_on_one_address() -> None:
         CapRule(address=-1)
 
 
-def test_joins_are_counted_once_and_probation_ends() -> None:
+def test_who_was_seen_is_remembered_and_probation_ends() -> None:
     seen = FirstSeen()
-    assert seen.note(1, [node(1), node(2)]) == 2
-    assert seen.note(2, [node(1), node(2)]) == 0
-    assert seen.note(20, [node(1), node(3)]) == 1
-    assert (seen.since(node(1), 20), seen.since(node(3), 20), seen.since(node(4), 20)) == (1, 20, 20)
-    assert not seen.on_probation(node(1), 2, 8), "the network is as young"
-    assert seen.on_probation(node(3), 20, 8)
-    assert seen.on_probation(node(3), 27, 8)
-    assert not seen.on_probation(node(3), 28, 8)
-    assert seen.on_probation(node(4), 28, 8), "never seen"
-    assert not seen.on_probation(node(4), 28, 0)
+    seen.note(1, [(node(1), 1), (node(2), 1)])
+    seen.note(20, [(node(1), 1), (node(3), 20)])
+    assert [seen.since(node(i), 21) for i in (1, 2, 3, 4)] == [1, 1, 20, 21]
+    assert seen.since(node(4), 21, predecessor=node(3)) == 20
+    seen.succeeded(node(3))
+    assert seen.since(node(5), 21, predecessor=node(3)) == 21, "an identity has one successor"
+    assert not on_probation(1, 2, 8), "the network is as young"
+    assert [on_probation(20, epoch, 8) for epoch in (20, 27, 28)] == [True, True, False]
+    assert not on_probation(28, 28, 0)
 
 
 def test_who_was_away_too_long_is_a_newcomer() -> None:
     seen = FirstSeen()
-    seen.note(1, [node(1), node(2)])
-    assert seen.note(module.FORGET_EPOCHS, [node(1)]) == 0
-    assert seen.note(module.FORGET_EPOCHS + 1, [node(1), node(2)]) == 1
-    assert seen.since(node(2), 10_000) == module.FORGET_EPOCHS + 1
+    seen.note(1, [(node(1), 1), (node(2), 1)])
+    seen.note(module.FORGET_EPOCHS, [(node(1), 1)])
+    assert seen.since(node(2), module.FORGET_EPOCHS) == 1
+    assert seen.since(node(2), module.FORGET_EPOCHS + 1) == module.FORGET_EPOCHS + 1
+    assert seen.since(node(1), module.FORGET_EPOCHS + 1) == 1
 
 
 @given(st.lists(st.lists(st.integers(0, 50), unique=True, max_size=12), max_size=40))
 def test_memory_of_who_was_seen_is_bounded(views: list[list[int]]) -> None:
     seen = FirstSeen(max_nodes=10)
     for epoch, view in enumerate(views, 1):
-        seen.note(epoch, map(node, view))
+        seen.note(epoch, [(node(number), seen.since(node(number), epoch)) for number in view])
         assert len(seen) <= 10 + len(view)
-        assert all(seen.since(node(number), 10**6) <= epoch for number in view)
+        assert all(seen.since(node(number), epoch) <= epoch for number in view)
 
 
 def test_probation_takes_guard_and_exit_and_nothing_else() -> None:

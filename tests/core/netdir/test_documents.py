@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phantomband.core.crypto.sign import IdentityKey
 from phantomband.core.errors import Forged, Malformed
 from phantomband.core.ids import NodeId
-from phantomband.core.netdir import ballot, requests
+from phantomband.core.netdir import ballot, replies, requests
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.certified import CertifiedView
 from phantomband.core.netdir.codec import SIGNATURE_BYTES
@@ -64,28 +64,46 @@ def samples(world: Any) -> dict[str, tuple[bytes, Decode, Callable[[Any], bytes]
         encoded = requests.encode_request(one)
         made[type(one).__name__] = (encoded, requests.decode_request_untrusted, requests.encode_request)
     for reply in REPLIES:
-        encoded = requests.encode_reply(reply)
-        made[type(reply).__name__] = (encoded, requests.decode_reply_untrusted, requests.encode_reply)
+        encoded = replies.encode_reply(reply)
+        made[type(reply).__name__] = (encoded, replies.decode_reply_untrusted, replies.encode_reply)
     return made
 
 
 REQUESTS: list[requests.Request] = [
     requests.GetView(7),
-    requests.Publish(b"descriptor"),
+    requests.Publish(b"descriptor", b"stamp"),
     requests.GetDescriptors((bytes(32), bytes([1]) * 32)),
     requests.Ballot(requests.BallotKind.ECHO, b"echo"),
     requests.GetVotes(9, (bytes(32),)),
+    requests.VoteHeld(9, 3, bytes(32)),
+    requests.GetChanges(2),
+    requests.SubmitChange(b"change"),
+    requests.GetGenesis(),
+    requests.GetViewDiff(9, bytes(32)),
+    requests.Table(b"find"),
+    requests.Reconcile(b"ranges"),
+    requests.GetRecords((NodeId(bytes(32)), NodeId(bytes([1]) * 32))),
 ]
-REPLIES: list[requests.Reply] = [
-    requests.ViewReply(b"view"),
-    requests.NotNewer(3),
-    requests.Accepted(),
-    requests.Descriptors((b"one", b"")),
-    requests.Votes((b"one", b"two")),
-    requests.RefusedReply(requests.Code.BUSY, "later"),
+REPLIES: list[replies.Reply] = [
+    replies.ViewReply(b"view"),
+    replies.NotNewer(3),
+    replies.Accepted(),
+    replies.Descriptors((b"one", b"")),
+    replies.Votes((b"one", b"two")),
+    replies.Changes((b"one",)),
+    replies.GenesisReply(b"{}"),
+    replies.ViewDiffReply(b"diff"),
+    replies.TableReply(b"found"),
+    replies.ReconcileReply(b"ranges"),
+    replies.Records(((b"stamp", b"one"), (b"", b""))),
+    replies.RefusedReply(replies.Code.BUSY, "later"),
 ]
 NAMES = ["address", "descriptor", "entry", "view", "certified", "vote", "echo", "share"]
 NAMES += [type(one).__name__ for one in (*REQUESTS, *REPLIES)]
+
+CARRIERS = {"Publish", "Ballot", "SubmitChange", "Table", "Reconcile"}
+CARRIERS |= {"ViewReply", "GenesisReply", "ViewDiffReply", "TableReply", "ReconcileReply"}
+"""These carry a document of any length."""
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +117,7 @@ def test_round_trip(name: str, made: Any) -> None:
     assert encode(decode(encoded)) == encoded
     with pytest.raises(Malformed):
         decode(b"")
-    if name not in ("Publish", "Ballot", "ViewReply"):  # these carry a document of any length
+    if name not in CARRIERS:
         for broken in (encoded[:-1], encoded + b"\x00"):
             with pytest.raises(Malformed):
                 decode(broken)
@@ -192,4 +210,4 @@ def test_address_text() -> None:
 def test_request_limits() -> None:
     with pytest.raises(Malformed, match="over the limit"):
         requests.decode_request_untrusted(bytes(65 * 1024))
-    assert len(requests.fitting([bytes(1024 * 1024)] * 5)) == 3
+    assert len(replies.fitting([bytes(1024 * 1024)] * 5)) == 3

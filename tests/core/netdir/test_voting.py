@@ -332,7 +332,7 @@ def test_networks_that_are_no_test_networks_have_caps_and_old_nodes_keep_their_p
         one_net = (NodeAddress("tcp", "192.0.2.1", 9000),)
         signed = [sign_descriptor(world.descriptor(genesis, i, addresses=one_net), world.key(i)) for i in range(4, 9)]
         descriptors = {one.digest: one.descriptor for one in signed}
-        chosen = [tally.Chosen(one.node_id, one.digest, 1, 1) for one in sorted(signed, key=lambda one: one.node_id)]
+        chosen = [tally.Chosen(one.node_id, one.digest, 1, 1, 1) for one in sorted(signed, key=lambda one: one.node_id)]
         view = tally.build_view(1, chosen, descriptors, None, bytes(32), genesis)
         assert len(view.entries) == (5 if test_network else 2), "two nodes of one address"
         for salt in range(8):
@@ -344,8 +344,17 @@ def test_directories_of_the_genesis_set_have_their_places_before_all_others(worl
     genesis = world.genesis(2, test_network=False)
     one_net = (NodeAddress("tcp", "192.0.2.1", 9000),)
     signed = [sign_descriptor(world.descriptor(genesis, i, addresses=one_net), world.key(i)) for i in range(6)]
-    chosen = [tally.Chosen(one.node_id, one.digest, 1, 1) for one in sorted(signed, key=lambda one: one.node_id)]
+    chosen = [tally.Chosen(one.node_id, one.digest, 1, 1, 1) for one in sorted(signed, key=lambda one: one.node_id)]
     for salt in range(8):
         salted = bytes((salt,)) * 32
         view = tally.build_view(1, chosen, {one.digest: one.descriptor for one in signed}, None, salted, genesis)
         assert {one.node_id for one in view.entries} == {one.node_id for one in genesis.directories}
+
+
+def test_a_vote_that_is_announced_is_fetched_twice_at_most(council: Council) -> None:
+    voting = council.members[0].voting
+    council.run_to(council.genesis.clock.start_time + 0.1)
+    asked = [voting.vote_held(1, 2, bytes([number]) * 32, council.now) for number in range(4)]
+    assert asked[0] == [FetchVotes(2, 1, (bytes(32),))]
+    assert [len(effects) for effects in asked] == [1, 1, 0, 0], "a liar's announcements are bounded"
+    assert voting.vote_held(9, 2, bytes(32), council.now) == [], "not an epoch that matters"

@@ -1,14 +1,25 @@
-"""Guards are kept for months, whoever comes and goes meanwhile."""
+"""Guards are few, kept for months, and not replaced because somebody makes them vanish for a while."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from phantomband.core.ids import NodeId
-from phantomband_client.guards import KEEP_SECONDS, MAX_STORED, StoredGuards
+from phantomband_client.guards import (
+    DAY_SECONDS,
+    KEEP_DAYS,
+    MAX_SAMPLED,
+    SPREAD_DAYS,
+    UNLISTED_SECONDS,
+    Retries,
+    StoredGuards,
+)
+from world import Seeded
 
 NODES = [NodeId(bytes((i,)) * 32) for i in range(40)]
+DAY = float(DAY_SECONDS)
 
 
 class Clock:
@@ -18,37 +29,123 @@ class Clock:
         return self.now
 
 
-def test_guards_are_drawn_until_enough_and_kept(tmp_path: Path) -> None:
-    stored = StoredGuards(tmp_path / "guards.json", Clock())
-    assert stored.extended(iter(NODES), lambda ids: len(ids) >= 3) == NODES[:3]
-    again = StoredGuards(tmp_path / "guards.json", Clock())
-    assert again.extended(iter(NODES[10:]), lambda ids: len(ids) >= 3) == NODES[:3]
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
-def test_a_guard_that_is_away_is_not_forgotten(tmp_path: Path) -> None:
-    stored = StoredGuards(tmp_path / "guards.json", Clock())
-    stored.extended(iter(NODES[:3]), lambda ids: len(ids) >= 3)
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "guards.json"
+
+
+def stored(path: Path, clock: Clock, seed: int = 1) -> StoredGuards:
+    return StoredGuards(path, clock, Seeded(seed))
+
+
+def ids(guards: StoredGuards) -> list[NodeId]:
+    return [guard.node_id for guard in guards.load()]
+
+
+def test_guards_are_drawn_until_enough_and_kept(path: Path, clock: Clock) -> None:
+    assert stored(path, clock).extended(iter(NODES), lambda ids: len(ids) >= 3) == NODES[:3]
+    assert stored(path, clock).extended(iter(NODES[10:]), lambda ids: len(ids) >= 3) == NODES[:3]
+
+
+def test_a_guard_that_is_away_is_not_forgotten(path: Path, clock: Clock) -> None:
+    guards = stored(path, clock)
+    guards.extended(iter(NODES[:3]), lambda ids: len(ids) >= 3)
     here = {NODES[0], NODES[5], NODES[6]}
-    found = stored.extended(iter(NODES[5:]), lambda ids: len(here.intersection(ids)) >= 2)
+    found = guards.extended(iter(NODES[5:]), lambda ids: len(here.intersection(ids)) >= 2)
     assert found == [*NODES[:3], NODES[5]]
-    assert stored.extended(iter(NODES), lambda ids: len(ids) >= 3)[:3] == NODES[:3], "back, and first again"
+    assert guards.extended(iter(NODES), lambda ids: len(ids) >= 3)[:3] == NODES[:3], "back, and first again"
 
 
-def test_old_guards_are_given_up(tmp_path: Path) -> None:
-    clock = Clock()
-    stored = StoredGuards(tmp_path / "guards.json", clock)
-    stored.extended(iter(NODES[:2]), lambda ids: len(ids) >= 2)
-    clock.now += KEEP_SECONDS + 1
-    assert stored.load() == []
+def test_each_is_kept_for_months_and_for_a_time_of_its_own(path: Path, clock: Clock) -> None:
+    guards = stored(path, clock)
+    guards.extended(iter(NODES), lambda ids: len(ids) >= 10)
+    times = [guard.until - guard.since for guard in guards.load()]
+    assert all(KEEP_DAYS * DAY <= t < (KEEP_DAYS + SPREAD_DAYS) * DAY for t in times)
+    assert len(set(times)) == 10
+    clock.now += KEEP_DAYS * DAY - 1
+    assert len(guards.load()) == 10
+    clock.now += SPREAD_DAYS * DAY
+    assert guards.load() == []
 
 
-def test_the_list_is_bounded(tmp_path: Path) -> None:
-    stored = StoredGuards(tmp_path / "guards.json", Clock())
-    stored.extended(iter(NODES), lambda ids: False)
-    assert len(stored.load()) == MAX_STORED
+def test_one_that_is_missing_from_the_views_for_long_is_dropped(path: Path, clock: Clock) -> None:
+    guards = stored(path, clock)
+    guards.extended(iter(NODES), lambda ids: len(ids) >= 3)
+    first, second, third = NODES[:3]
+    guards.noted(lambda node: node != second)
+    clock.now += UNLISTED_SECONDS - 1
+    guards.noted(lambda node: node not in (second, third))
+    assert ids(guards) == [first, second, third]
+    clock.now += 2
+    guards.noted(lambda node: node not in (second, third))
+    assert ids(guards) == [first, third]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"id": "x", "since": 1}]', '["abc"]', '[{"since": 3}]'])
-def test_a_broken_file_is_as_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "guards.json").write_text(text)
-    assert StoredGuards(tmp_path / "guards.json", Clock()).load() == []
+def test_one_that_came_back_starts_anew_even_after_long(path: Path, clock: Clock) -> None:
+    guards = stored(path, clock)
+    guards.extended(iter(NODES), lambda ids: len(ids) >= 2)
+    guards.noted(lambda node: node != NODES[0])
+    clock.now += 2 * UNLISTED_SECONDS
+    assert [g.node_id for g in guards.noted(lambda node: True)] == NODES[:2], "this client was off meanwhile"
+    assert ids(guards) == NODES[:2]
+
+
+def test_an_hour_away_changes_nothing(path: Path, clock: Clock) -> None:
+    guards = stored(path, clock)
+    guards.extended(iter(NODES), lambda ids: len(ids) >= 3)
+    before = path.read_bytes()
+    guards.noted(lambda node: False)
+    clock.now += 3600
+    guards.noted(lambda node: True)
+    assert path.read_bytes() == before
+
+
+def test_whoever_makes_guards_vanish_gains_no_new_ones_beyond_the_sample(path: Path, clock: Clock) -> None:
+    guards = stored(path, clock)
+    for turn in range(100):
+        guards.extended(iter(NODES[turn % 40 :]), lambda ids: False)
+    assert ids(guards) == NODES[:MAX_SAMPLED]
+
+
+def test_the_file_of_an_older_release_is_read(path: Path, clock: Clock) -> None:
+    path.write_text(json.dumps([{"id": str(NODES[1]), "since": clock.now - 100 * DAY}]))
+    assert ids(stored(path, clock)) == [NODES[1]]
+    clock.now += 30 * DAY
+    assert ids(stored(path, clock)) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '[{"id": "x", "since": 1}]', '["abc"]', '[{"since": 3}]', '[{"id": 3, "since": 1}]']
+)
+def test_a_broken_file_is_as_none(path: Path, clock: Clock, text: str) -> None:
+    path.write_text(text)
+    assert stored(path, clock).load() == []
+
+
+def test_a_guard_that_does_not_answer_is_tried_again_later_and_later() -> None:
+    retries, now = Retries(), 100.0
+    assert retries.due(NODES[0], now)
+    pauses = []
+    for _ in range(10):
+        retries.failed(NODES[0], now)
+        start = now
+        while not retries.due(NODES[0], now):
+            now += 10
+        pauses.append(now - start)
+    assert pauses == [10, 20, 40, 80, 160, 320, 640, 1280, 1800, 1800]
+    retries.worked(NODES[0])
+    assert retries.due(NODES[0], now)
+    retries.failed(NODES[0], now)
+    assert retries.due(NODES[0], now + 10)
+
+
+def test_those_that_failed_lately_come_last_but_come() -> None:
+    retries = Retries()
+    retries.failed(NODES[0], 5.0)
+    assert retries.in_order(NODES[:3], 6.0) == [NODES[1], NODES[2], NODES[0]]
+    assert retries.in_order(NODES[:3], 15.0) == NODES[:3]

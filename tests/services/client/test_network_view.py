@@ -9,17 +9,21 @@ from typing import Any
 
 import pytest
 from phantomband.core.errors import Refused, UserError
-from phantomband.core.netdir.certified import verify_untrusted
-from phantomband.core.netdir.requests import (
+from phantomband.core.netdir.certified import CertifiedView, Freshness, verify_untrusted
+from phantomband.core.netdir.changes import propose
+from phantomband.core.netdir.replies import (
+    Changes,
     Code,
-    GetView,
     NotNewer,
     RefusedReply,
+    ViewDiffReply,
     ViewReply,
-    decode_request_untrusted,
     encode_reply,
 )
-from phantomband_client.network_view import STATE_FILE, VIEW_FILE, NetworkView
+from phantomband.core.netdir.requests import GetChanges, GetView, GetViewDiff, decode_request_untrusted
+from phantomband.core.netdir.view_diff import make_diff
+from phantomband_client.clock_check import ClockOff, duration
+from phantomband_client.network_view import CHANGES_FILE, STATE_FILE, VIEW_FILE, NetworkView
 
 MAKE = runpy.run_path(str(Path(__file__).parents[2] / "core" / "netdir" / "conftest.py"))["World"]()
 GENESIS = MAKE.genesis(4)
@@ -75,7 +79,8 @@ def test_a_certified_view_is_taken_and_stored(view: NetworkView, tmp_path: Path,
     assert view.take(reply(VIEWS[6]))
     assert view.usable()
     assert not view.stale()
-    assert asked(view) == GetView(6)
+    assert view.certified is not None
+    assert asked(view) == GetViewDiff(6, view.certified.digest)
     assert (tmp_path / VIEW_FILE).read_bytes() == VIEWS[6]
     assert json.loads((tmp_path / STATE_FILE).read_text()) == {"highest_epoch": 6}
     again = NetworkView(GENESIS, tmp_path, clock)
@@ -142,9 +147,123 @@ def test_a_view_ages(view: NetworkView, clock: Clock) -> None:
     assert not view.warning
     clock.now = held.valid_until
     assert view.usable(), "24 epochs long, with a warning"
-    assert "old" in view.warning
+    assert "is old, 3 epochs" in view.warning
+    assert view.age_epochs == 3
+    assert view.freshness is Freshness.STALE
     clock.now = GENESIS.clock.stale_until(held.epoch)
     assert not view.usable()
+    assert "not used any more" in view.warning
+
+
+def test_it_is_good_for_24_epochs_after_a_restart_too(view: NetworkView, tmp_path: Path, clock: Clock) -> None:
+    view.take(reply(VIEWS[6]))
+    clock.now = float(GENESIS.clock.end(6) + 24 * GENESIS.clock.epoch_seconds - 1)
+    again = NetworkView(GENESIS, tmp_path, clock)
+    assert again.usable()
+    assert "23 epochs" in again.warning
+    clock.now += 1
+    assert not NetworkView(GENESIS, tmp_path, clock).usable()
+
+
+def diff_to(epoch: int, base: bytes) -> bytes:
+    held, new = (CertifiedView.decode_untrusted(data) for data in (base, certified(epoch, relays=40)))
+    diff = make_diff(held.view_bytes, new)
+    assert diff is not None
+    return encode_reply(ViewDiffReply(diff))
+
+
+def test_a_difference_brings_the_newer_view(view: NetworkView, tmp_path: Path, clock: Clock) -> None:
+    first = certified(6, relays=39)
+    view.take(reply(first))
+    clock.now = GENESIS.clock.end(7) + 1
+    assert view.take(diff_to(7, first))
+    assert not view.more_to_ask
+    assert epoch_of(view) == 7
+    assert (tmp_path / VIEW_FILE).read_bytes()[:300] == certified(7, relays=40)[:300]
+    assert epoch_of(NetworkView(GENESIS, tmp_path, clock)) == 7
+
+
+def test_a_difference_that_cannot_be_used_asks_for_the_whole_at_once(view: NetworkView, clock: Clock) -> None:
+    view.take(reply(VIEWS[6]))
+    clock.now = GENESIS.clock.end(7) + 1
+    assert not view.take(diff_to(7, certified(6, relays=39)))
+    assert view.more_to_ask
+    assert asked(view) == GetView(6)
+    assert view.take(reply(VIEWS[7]))
+    assert not view.more_to_ask
+
+
+def test_a_directory_that_knows_no_differences_is_asked_for_the_whole_next(view: NetworkView) -> None:
+    view.take(reply(VIEWS[6]))
+    assert not view.take(encode_reply(RefusedReply(Code.MALFORMED, "")))
+    assert asked(view) == GetView(6)
+    assert not view.take(encode_reply(NotNewer(6)))
+    assert isinstance(asked(view), GetViewDiff)
+
+
+def test_a_view_of_another_set_is_taken_once_the_changes_lead_to_it(
+    view: NetworkView, tmp_path: Path, clock: Clock
+) -> None:
+    view.take(reply(VIEWS[6]))
+    clock.now = GENESIS.clock.end(7) + 1
+    change = propose(GENESIS, 1, 7, [GENESIS.directories[3].node_id], [])
+    for index in range(3):
+        change = change.signed_by(index, MAKE.key(index))
+    smaller = GENESIS.with_directories(GENESIS.directories[:3])
+    new = MAKE.certify(MAKE.view(smaller, [MAKE.entry(i) for i in range(3)], 7), [0, 1, 2]).encode()
+    assert not view.take(reply(new))
+    assert view.more_to_ask
+    assert asked(view) == GetChanges(1)
+    assert not view.take(encode_reply(Changes((change.encode(),))))
+    assert view.more_to_ask
+    assert view.take(reply(new))
+    assert (tmp_path / CHANGES_FILE).exists()
+    assert epoch_of(NetworkView(GENESIS, tmp_path, clock)) == 7, "the changes are stored"
+
+
+def test_changes_that_lead_nowhere_are_asked_for_once(view: NetworkView, clock: Clock) -> None:
+    smaller = GENESIS.with_directories(GENESIS.directories[:3])
+    new = MAKE.certify(MAKE.view(smaller, [], 6), [0, 1, 2]).encode()
+    view.take(reply(new))
+    view.take(encode_reply(Changes(())))
+    with pytest.raises(Refused, match="not known here"):
+        view.take(reply(new))
+    assert not view.more_to_ask
+
+
+def test_a_slow_clock_is_named_with_the_least_error(view: NetworkView, clock: Clock) -> None:
+    clock.now = GENESIS.clock.end(6) - 3 * 3600.0
+    with pytest.raises(ClockOff, match=r"this machine's clock is behind by at least 3 hours.*Set the clock"):
+        view.take(reply(VIEWS[6]))
+    assert view.current is None
+
+
+def test_a_fast_clock_is_named_as_one_of_two_causes(view: NetworkView, clock: Clock) -> None:
+    clock.now = float(GENESIS.clock.stale_until(6) + 3 * 86_400)
+    with pytest.raises(ClockOff, match=r"Either that clock is ahead by at least so much, or .*24 epochs"):
+        view.take(reply(VIEWS[6]))
+
+
+def test_only_a_quorum_says_what_time_it_is(view: NetworkView, clock: Clock) -> None:
+    clock.now = GENESIS.clock.end(6) - 3 * 3600.0
+    for data in (certified(6, (0, 1)), changed(VIEWS[6])):
+        with pytest.raises(Refused) as caught:
+            view.take(reply(data))
+        assert not isinstance(caught.value, ClockOff)
+
+
+def test_the_bounds_of_the_clock(view: NetworkView, clock: Clock) -> None:
+    """Behind by an epoch or a minute, ahead by 23 epochs: that far everything works."""
+    clock.now = float(GENESIS.clock.end(6) - 60)
+    assert view.take(reply(VIEWS[6]))
+    clock.now = float(GENESIS.clock.end(6) + 23 * GENESIS.clock.epoch_seconds)
+    assert view.usable()
+
+
+def test_durations_are_for_people() -> None:
+    assert [duration(s) for s in (0.2, 90, 120, 7199, 7200, 3 * 86_400)] == [
+        "1 seconds", "90 seconds", "2 minutes", "120 minutes", "2 hours", "3 days",
+    ]  # fmt: skip
 
 
 def test_two_views_of_one_epoch_stop_the_client_with_a_proof(view: NetworkView, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from phantomband.core.netdir import requests
+from phantomband.core.netdir import replies, requests
 from phantomband.core.netdir.certified import verify_untrusted
 from phantomband.core.netdir.genesis_file import save_genesis
 from phantomband.proto import directory_pb2 as pb
@@ -49,9 +49,19 @@ def test_requests_views_and_status(network_of: Any, tmp_path: Path) -> None:
             assert [entry.nickname for entry in certified.view.entries] == ["n0"]
             request = requests.encode_request(requests.GetView(0))
             reply = await stub.PeerRequest(pb.PeerRequestMessage(request=request))
-            assert requests.decode_reply_untrusted(reply.response) == requests.ViewReply(message.view)
+            assert replies.decode_reply_untrusted(reply.response) == replies.ViewReply(message.view)
             status = await stub.Status(pb.DirectoryStatusRequest())
             assert (status.voter, status.view_epoch, status.relays, status.descriptors) == (True, 1, 1, 1)
+            assert (status.storage, status.table_contacts, status.reached, status.convicted) == ("ok", 0, 0, 0)
+            ranges = requests.encode_request(requests.Reconcile(b"x"))
+            for ip in (b"", b"\x7f\0\0\1", bytes(16)):
+                reply = await stub.PeerRequest(pb.PeerRequestMessage(request=ranges, peer_ip=ip))
+                refused_reply = replies.decode_reply_untrusted(reply.response)
+                assert isinstance(refused_reply, replies.RefusedReply)
+                assert refused_reply.code is replies.Code.NOT_HERE
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.PeerRequest(pb.PeerRequestMessage(request=ranges, peer_ip=b"12345"))
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             node_id = bytes((7,)) * 32
             seen = pb.Observation(node_id=node_id, returned=1, lost=200, delay_seconds=0.5)
             await stub.Observe(pb.ObserveRequest(observations=[seen]))

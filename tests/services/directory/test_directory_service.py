@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from phantomband.core.crypto.sign import IdentityKey
 from phantomband.core.errors import UserError
-from phantomband.core.netdir import requests
+from phantomband.core.netdir import replies, requests
 from phantomband.core.netdir.ballot import Vote, sign_vote
 from phantomband.core.netdir.certified import verify_untrusted
 from phantomband.core.netdir.codec import SIGNATURE_BYTES
 from phantomband.core.netdir.voting_events import BallotKind, Memory
+from phantomband_directory import council
 from phantomband_directory.limits import PEER_BURST, Limits
+from phantomband_directory.parts import Saved
 from phantomband_directory.store import FileStore, load_or_create_identity
 
 
@@ -229,17 +231,17 @@ def test_requests_are_refused_alike_and_limited(network_of: Any, virtual: Any) -
         network.start(0, 5)
         service = network.nodes[0].service
 
-        def ask(raw: bytes, peer: bytes = b"") -> requests.Reply:
-            return requests.decode_reply_untrusted(service.answer(raw, peer))
+        def ask(raw: bytes, peer: bytes = b"") -> replies.Reply:
+            return replies.decode_reply_untrusted(service.answer(raw, peer))
 
-        assert ask(requests.encode_request(requests.GetView(0))) == requests.NotNewer(0)
+        assert ask(requests.encode_request(requests.GetView(0))) == replies.NotNewer(0)
         await network.run_to(2)
         reply = ask(requests.encode_request(requests.GetView(0)))
-        assert isinstance(reply, requests.ViewReply)
+        assert isinstance(reply, replies.ViewReply)
         epoch = service.status().view_epoch
-        assert ask(requests.encode_request(requests.GetView(epoch))) == requests.NotNewer(epoch)
+        assert ask(requests.encode_request(requests.GetView(epoch))) == replies.NotNewer(epoch)
         own = network.nodes[5].service._announcer.current.encoded
-        assert ask(requests.encode_request(requests.Publish(own))) == requests.Accepted()
+        assert ask(requests.encode_request(requests.Publish(own))) == replies.Accepted()
         forged = own[:100] + b"x" + own[101:-SIGNATURE_BYTES] + bytes(SIGNATURE_BYTES)
         answers = {
             service.answer(raw, b"")
@@ -252,12 +254,14 @@ def test_requests_are_refused_alike_and_limited(network_of: Any, virtual: Any) -
             )
         }
         assert len(answers) == 1
-        assert isinstance(requests.decode_reply_untrusted(answers.pop()), requests.RefusedReply)
+        assert isinstance(replies.decode_reply_untrusted(answers.pop()), replies.RefusedReply)
         other = network.nodes[5].service.answer(requests.encode_request(requests.Publish(own)), b"")
-        assert requests.decode_reply_untrusted(other).code is requests.Code.NOT_HERE
+        assert replies.decode_reply_untrusted(other) == replies.Accepted(), "any node takes descriptors"
+        vote = network.nodes[5].service.answer(b"\x04junk", b"")
+        assert replies.decode_reply_untrusted(vote).code is replies.Code.NOT_HERE
         busy = [ask(b"\x01" + bytes(8), b"p" * 32) for _ in range(int(PEER_BURST) + 1)][-1]
-        assert isinstance(busy, requests.RefusedReply)
-        assert busy.code is requests.Code.BUSY
+        assert isinstance(busy, replies.RefusedReply)
+        assert busy.code is replies.Code.BUSY
 
     virtual(main())
 
@@ -275,16 +279,12 @@ def test_limits_forget_and_refill() -> None:
 
 def test_files(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "state", b"n" * 32)
-    assert (store.load_view(), store.load_memory(), store.load_descriptors()) == (None, Memory(), [])
+    assert (store.load_view(), store.load_memory(), store.load_records()) == (None, Memory(), Saved())
     store.save_view(b"view")
     store.save_memory(Memory(3, 2, b"d" * 32))
-    store.save_descriptors([b"one", b"two"])
     again = FileStore(tmp_path / "state", b"n" * 32)
     assert again.load_view() == b"view"
     assert again.load_memory() == Memory(3, 2, b"d" * 32)
-    assert again.load_descriptors() == [b"one", b"two"]
-    store.save_evidence("VOTE-3-9", b"a", b"b")
-    assert (tmp_path / "state" / "evidence" / "vote-3-9").exists()
     with pytest.raises(UserError, match="another network"):
         FileStore(tmp_path / "state", b"m" * 32).load_memory()
     (tmp_path / "state" / "memory.json").write_text("{}")
@@ -304,3 +304,39 @@ def test_identity_file(tmp_path: Path) -> None:
     path.write_bytes(b"short")
     with pytest.raises(UserError):
         load_or_create_identity(path, bytes)
+
+
+def test_votes_too_long_for_a_request_are_announced_and_fetched(
+    network_of: Any, virtual: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(council, "MAX_REQUEST_BYTES", 3900)  # a vote on six nodes has more, an echo less
+
+    async def main() -> None:
+        network = network_of(4, min_relays=6)
+        kinds: list[int] = []
+
+        def tamper(source: int, target: int, request: bytes) -> bytes:
+            kinds.append(request[0])
+            return request
+
+        network.tamper = tamper
+        network.start(*range(6))
+        await network.run_to(4)
+        assert network.view_epochs()[5] >= 3
+        assert requests.Kind.VOTE not in kinds
+        assert {requests.Kind.VOTE_HELD, requests.Kind.GET_VOTES, requests.Kind.ECHO} <= set(kinds)
+
+    virtual(main())
+
+
+def test_only_a_directory_itself_announces_its_vote(network_of: Any, virtual: Any) -> None:
+    async def main() -> None:
+        network = network_of(4)
+        network.start(*range(4))
+        await network.run_to(2)
+        held = requests.encode_request(requests.VoteHeld(3, 2, bytes(32)))
+        keys = [network.nodes[index].gateway_facts.link_key for index in range(4)]
+        answers = [replies.decode_reply_untrusted(network.nodes[0].service.answer(held, key)) for key in (*keys, b"")]
+        assert [isinstance(answer, replies.Accepted) for answer in answers] == [False, False, True, False, False]
+
+    virtual(main())

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from fakes import FakeConnection, FakeOwner
 from phantomband.core.crypto.kem import encapsulate_untrusted
-from phantomband.core.errors import Refused
+from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import NodeId
-from phantomband.core.link import Cells, LinkKey, dial, listen, sealed_bytes
+from phantomband.core.link import Cells, Established, LinkKey, Send, dial, listen, sealed_bytes
 from phantomband.core.shaping import OFF, Mode, Policy, Schedule, Shape
 from phantomband.runtime.link_driver import UNPACED, LinkDriver
-from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
+from phantomband.transports.base import Accept, Address, Connection, Listener, Transport, packed_ip
 from phantomband_gateway.links import DIAL_SECONDS, Links, PeerContact
 from virtual import run_virtual
 from world import Seeded
@@ -73,7 +73,7 @@ class Owner(FakeOwner):
 class Rig:
     def __init__(self, *, max_links: int = 4, max_pending: int = 3, pacing: Policy = UNPACED) -> None:
         self.owner = Owner()
-        self.transports = {name: FakeTransport(name) for name in ("tcp", "tls", "quic")}
+        self.transports = {name: FakeTransport(name) for name in ("tcp", "tls", "websocket", "obfs4", "doh", "quic")}
         self.links = self.owner.links = Links(
             NETWORK, ME, MY_KEY, self.transports, Seeded(1), self.owner, max_links, max_pending, pacing
         )
@@ -277,7 +277,9 @@ def test_a_link_that_the_peer_dialled_is_used_too() -> None:
 
 
 @pytest.mark.parametrize(("offered", "used"), [
-    (("quic", "tls", "tcp"), "tcp"), (("quic", "tls"), "tls"), (("quic",), "quic"),
+    (("quic", "tls", "tcp"), "tcp"), (("quic", "tls"), "tls"), (("quic", "obfs4"), "obfs4"), (("quic",), "quic"),
+    (("obfs4", "websocket"), "websocket"),
+    (("quic", "doh"), "doh"), (("doh", "obfs4"), "obfs4"),
 ])  # fmt: skip
 def test_the_cheapest_common_transport_is_used(offered: tuple[str, ...], used: str) -> None:
     async def test(rig: Rig) -> None:
@@ -420,3 +422,90 @@ def test_a_client_gets_the_padding_that_it_asks_for_up_to_the_limit(limit: int, 
         rig.links.abort_all()
 
     run(test, pacing=Policy(OFF, limit))
+
+
+# ---- addresses, and whether somebody is there ----------------------------------------------------------------
+
+
+def test_the_address_of_a_links_other_end() -> None:
+    async def test(rig: Rig) -> None:
+        driver = await dialled(rig, rig.contact("tcp"))
+        assert rig.links.ip_of(driver) == b"\xc0\0\2\1"
+        connection, receiver = rig.incoming(finish=False)
+        assert rig.links.ip_of(receiver) == connection.peer_ip == b""
+        connection = FromSomewhere()
+        assert rig.links.ip_of(rig.links.accept(connection)) == b"\x09\1\2\3"  # type: ignore[arg-type]
+
+    run(test)
+
+
+class FromSomewhere(FakeConnection):
+    peer_ip = b"\x09\1\2\3"
+
+
+@pytest.mark.parametrize(
+    ("host", "packed"),
+    [
+        ("192.0.2.1", b"\xc0\0\2\1"),
+        ("::ffff:192.0.2.1", b"\xc0\0\2\1"),
+        ("2001:db8::1", bytes.fromhex("20010db8") + bytes(11) + b"\1"),
+        ("fe80::1%eth0", bytes.fromhex("fe80") + bytes(13) + b"\1"),
+        ("/run/socket", b""),
+        ("", b""),
+    ],
+)
+def test_packed_addresses(host: str, packed: bytes) -> None:
+    assert packed_ip(host) == packed
+
+
+def test_reaching_a_node_dials_it_though_there_is_a_link_and_leaves_none_behind() -> None:
+    async def test(rig: Rig) -> None:
+        rig.incoming(PEER_KEY)
+        before = dict(rig.links.by_key)
+        assert set(before) == {PEER_KEY.public}
+        task = asyncio.ensure_future(rig.links.reach(rig.contact("tcp", "quic")))
+        while not rig.transports["tcp"].wires:  # noqa: ASYNC110 - turns of the loop
+            await asyncio.sleep(0)
+        wire = rig.transports["tcp"].wires[-1]
+        machine = listen(NETWORK, PEER, PEER_KEY, Seeded(7), encapsulate_untrusted)
+        for event in machine.receive(wire.take()):
+            match event:
+                case Send(data):
+                    wire.receiver.received(data)
+                case Established(key):
+                    assert key is None, "circuits never go over it: it is anonymous"
+        await task
+        assert machine.established
+        assert wire.ended == "close"
+        assert rig.links.by_key == before
+        assert len(rig.links.by_id) == 1
+        assert not rig.links.pending - set(rig.links.connections)
+
+    run(test)
+
+
+def test_nobody_is_reached_where_another_or_no_node_answers() -> None:
+    async def test(rig: Rig) -> None:
+        rig.transports["tcp"].outcome = "refused"
+        with pytest.raises(Refused):
+            await rig.links.reach(rig.contact("tcp"))
+        with pytest.raises(Refused):
+            await rig.links.reach(rig.contact())
+        rig.transports["tcp"].outcome = "up"
+        task = asyncio.ensure_future(rig.links.reach(rig.contact("tcp", key=LinkKey(b"x" * 32))))
+        while not rig.transports["tcp"].wires:  # noqa: ASYNC110 - turns of the loop
+            await asyncio.sleep(0)
+        wire = rig.transports["tcp"].wires[-1]
+        machine = listen(NETWORK, PEER, PEER_KEY, Seeded(7), encapsulate_untrusted)
+        with pytest.raises(Malformed):
+            machine.receive(wire.take())
+        wire.receiver.closed(None)  # that node closes without a word
+        with pytest.raises(Refused):
+            await task
+        rig.transports["tcp"].outcome = "hangs"
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(Refused):
+            await rig.links.reach(rig.contact("tcp"))
+        assert asyncio.get_running_loop().time() - began == pytest.approx(DIAL_SECONDS)
+
+    run(test)

@@ -113,7 +113,7 @@ def test_only_so_many_are_in_flight_and_links_take_turns() -> None:
         for number in numbers[:4]:
             await rig.answer(number)
             (packet,) = rig.jobs()
-            order.append(rig.handshakes._in_flight[int.from_bytes(packet[:8], "big")].link)
+            order.append(rig.handshakes._in_flight[int.from_bytes(packet[:8], "big")][1].link)
         assert sorted(order[:3]) == [1, 2, 3]
         assert order[3] == 1
 
@@ -150,6 +150,66 @@ def test_the_worker_answers_good_jobs_survives_bad_ones_and_ends_with_its_parent
             _, reply, keys = rig.done[-1]
             assert reply is not None
             assert state.finish(reply)[0] == keys
+        finally:
+            rig.handshakes._sock.shutdown(socket.SHUT_RDWR)
+            worker.join(5)
+        assert not worker.is_alive()
+
+    run(test)
+
+
+def test_keys_are_told_and_a_turn_waits_for_the_jobs_admitted_before() -> None:
+    a, b, c = (OnionKey(letter * 32) for letter in (b"a", b"b", b"c"))
+
+    def told(*keys: OnionKey) -> bytes:
+        return bytes(8) + b"".join(key.private_bytes() for key in keys)
+
+    async def test(rig: Rig) -> None:
+        rig.handshakes.accept([a])
+        rig.handshakes.accept([a, b])
+        assert rig.jobs() == [told(a), told(a, b)], "nothing waits: at once"
+        for i in range(IN_FLIGHT + 1):
+            rig.handshakes.submit(job(1, i))
+        numbers = [packet[:8] for packet in rig.jobs()]
+        rig.handshakes.accept([b, c])
+        rig.handshakes.submit(job(2, 0))
+        assert rig.jobs() == [told(b, c, a)], "the retired key is still there"
+        for number in numbers:
+            await rig.answer(number)
+        *late, of_after = [packet for packet in rig.jobs() if packet[:8] != bytes(8)]
+        assert len(late) == 1
+        await rig.answer(of_after[:8])
+        assert rig.jobs() == []
+        await rig.answer(late[0][:8])
+        assert rig.jobs() == [told(b, c)], "the last one that was admitted before is done"
+
+    run(test)
+
+
+def test_the_worker_goes_on_across_turns() -> None:
+    keys = [OnionKey(letter * 32) for letter in (b"a", b"b", b"c", b"d")]
+
+    async def test(rig: Rig) -> None:
+        rig.worker.setblocking(True)
+        worker = threading.Thread(target=_work, args=(rig.worker, Responder(NODE, [], NETWORK_ID, None)))
+        worker.start()
+        try:
+            rig.handshakes.accept(keys[:3])
+            for seed, key in enumerate(keys[:3]):
+                _, skin = client_start(RelayKeys(NODE, key.public), NETWORK_ID, HopNumber(1), b"", Seeded(seed))
+                rig.handshakes.submit(job(1, seed, skin))
+            rig.handshakes.accept(keys[1:])
+            while len(rig.done) < 3:
+                rig.answered.clear()
+                await rig.answered.wait()
+            for seed, key in enumerate(keys):
+                _, skin = client_start(RelayKeys(NODE, key.public), NETWORK_ID, HopNumber(1), b"", Seeded(9 + seed))
+                rig.handshakes.submit(job(1, 10 + seed, skin))
+            while len(rig.done) < 7:
+                rig.answered.clear()
+                await rig.answered.wait()
+            answered = [reply is not None for _, reply, _ in rig.done]
+            assert answered == [True, True, True, False, True, True, True]
         finally:
             rig.handshakes._sock.shutdown(socket.SHUT_RDWR)
             worker.join(5)

@@ -1,0 +1,163 @@
+"""Real transport programs, run by a client and by a node of a real network: a page through both."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from e2e_net import PHANTOMBAND, Network, die_with_parent, need, succeed, until
+from e2e_net import network as start
+from e2e_servers import PAGE, WebServer, content, sha256
+from phantomband_cli.control import ClientControl, NoAnswer
+from phantomband_cli.testnet.ports import free_ports
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+OURS = f"{sys.executable} -m phantomband_cli.main pt"
+SIZE = 3_000_000
+
+
+def program(name: str) -> str:
+    """A command line; a program that is not installed is said to be missing."""
+    return OURS if name == "ours" else need(name, name)
+
+
+@contextmanager
+def bridged(server: str, name: str = "obfs4", options: str = "") -> Iterator[tuple[Network, str]]:
+    """A network whose node n6 has `server` listen for `name`; and the bridge line of that."""
+    words = server.split()
+    (port,) = free_ports(("tcp",))
+    (tcp,) = free_ports(("tcp",))
+    table = {"transports": [name], "program": words[0], "arguments": words[1:]}
+    gateway = {
+        "listen": [f"tcp://127.0.0.1:{tcp}", f"{name}://127.0.0.1:{port}{options}"],
+        "pluggable": [table],
+    }
+    with start(changes={"n6": {"gateway": gateway}}) as network:
+        out = succeed(*PHANTOMBAND, "bridge", "line", "--dir", network.directory, "--node", "n6", "--transport", name)
+        yield network, out.decode().strip()
+
+
+@contextmanager
+def client(network: Network, folder: Path, line: str, plugin: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A client with one bridge line and one program; its SOCKS5 address."""
+    run_dir = network.run_dir.parent / "plugged"
+    command = [*PHANTOMBAND, "client", "--quiet", "--bridge", line, "--pt", plugin, "--data-dir", folder / "data"]
+    settings = ["--set", "socks_port=0", "--set", f"run_dir={run_dir}"]
+    with (folder / "log").open("wb") as log, subprocess.Popen(
+        [*map(str, command), *settings], stderr=log, preexec_fn=die_with_parent
+    ) as process:  # fmt: skip
+        try:
+            yield until("the client is up", lambda: _address_when_up(run_dir / "client.sock")), process
+        finally:
+            process.terminate()
+
+
+def _address_when_up(socket: Path) -> str | None:
+    try:
+        with ClientControl(socket) as control:
+            status = control.status()
+    except NoAnswer:
+        return None
+    return status.socks_address if status.bootstrap.percent == 100 else None
+
+
+def children(pid: int, word: str) -> list[int]:
+    """Processes below `pid` whose command line has `word`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == pid and any(word.encode() in each for each in words):
+            found.append(int(entry.name))
+    return found
+
+
+def working_for(state: Path) -> list[int]:
+    """Processes that keep their state there."""
+    wanted, found = f"TOR_PT_STATE_LOCATION={state}\0".encode(), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes() + b"\0"
+        except OSError:
+            continue
+        if wanted in environment:
+            found.append(int(entry.name))
+    return found
+
+
+def fetch(socks: str, web: WebServer, *more: str) -> bytes:
+    curl = (need("curl", "curl"), "-sS", "--fail", "--max-time", "60", "--noproxy", "", "--socks5-hostname", socks)
+    return succeed(*curl, *more)
+
+
+@pytest.mark.parametrize(
+    ("server", "plugin"),
+    [
+        pytest.param("obfs4proxy", "obfs4proxy", id="obfs4proxy at both ends"),
+        pytest.param("ours", "obfs4proxy", id="our server"),
+        pytest.param("obfs4proxy", "ours", id="our client"),
+        pytest.param("lyrebird", "lyrebird", id="lyrebird at both ends"),
+    ],
+)
+def test_a_page_and_bytes_through_programs_at_both_ends(
+    server: str, plugin: str, web: WebServer, tmp_path: Path
+) -> None:
+    dialler = f"obfs4 exec {program(plugin)}"
+    with bridged(program(server), options="?iat-mode=0") as (network, line):
+        assert re.fullmatch(r"Bridge obfs4 127\.0\.0\.1:\d+ .* cert=\S+ iat-mode=0", line), line
+        state = network.directory / "nodes" / "n6" / "data" / "gateway" / "pluggable" / "obfs4-server"
+        assert len(working_for(state)) == 1, "the node's program runs"
+        with client(network, tmp_path, line, dialler) as (socks, process):
+            base = f"http://localhost:{web.port}"
+            assert fetch(socks, web, f"{base}/").decode() == PAGE
+            assert sha256(fetch(socks, web, f"{base}/bytes/{SIZE}")) == sha256(content(SIZE))
+            word = "pt" if plugin == "ours" else plugin
+            (pid,) = until("the program runs", lambda: children(process.pid, word))
+            os.kill(pid, signal.SIGKILL)
+            again = until("it runs again", lambda: [p for p in children(process.pid, word) if p != pid])
+            until("the client is back", lambda: _fetched(socks, web))
+            assert len(working_for(tmp_path / "data" / "pluggable" / "obfs4-client")) == 1
+            process.kill()
+            process.wait()
+            until("nothing is left of it", lambda: not any(Path(f"/proc/{p}").exists() for p in again))
+        log = (tmp_path / "log").read_text()
+        assert "127.0.0.1" not in log
+        assert line.split("cert=")[1].split()[0] not in log
+
+
+def _fetched(socks: str, web: WebServer) -> bool:
+    done = subprocess.run(
+        [need("curl", "curl"), "-sS", "--max-time", "20", "--noproxy", "", "--socks5-hostname", socks,
+         f"http://localhost:{web.port}/"], capture_output=True, check=False,
+    )  # fmt: skip
+    return done.stdout.decode() == PAGE
+
+
+def test_a_transport_that_is_not_built_in(web: WebServer, tmp_path: Path) -> None:
+    """obfs4proxy's obfs3, by a bridge line that names it; and the node ends with its program."""
+    with bridged(program("obfs4proxy"), "obfs3") as (network, line):
+        assert line.startswith("Bridge obfs3 127.0.0.1:")
+        with client(network, tmp_path, line, f"obfs3 exec {program('obfs4proxy')}") as (socks, _):
+            assert fetch(socks, web, f"http://localhost:{web.port}/").decode() == PAGE
+            (pid,) = working_for(network.directory / "nodes/n6/data/gateway/pluggable/obfs3-server")
+            gateway = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            os.kill(gateway, signal.SIGKILL)
+            until("the program died with its gateway", lambda: not Path(f"/proc/{pid}").exists())
+            until("a new gateway has the port again", lambda: _fetched(socks, web))
+        until("the client's program ended", lambda: not working_for(tmp_path / "data" / "pluggable" / "obfs3-client"))
+        state = network.directory / "nodes" / "n6" / "data" / "gateway" / "pluggable" / "obfs3-server"
+        (pid,) = working_for(state)
+        os.kill(pid, signal.SIGKILL)
+        until("the node's program is back", lambda: [p for p in working_for(state) if p != pid])
+    until("the node's program ended", lambda: not working_for(state))
