@@ -45,8 +45,9 @@ class Sink:
 
 
 async def serve(name: str, total: int) -> None:
-    listener = await make(name).listen("127.0.0.1", 0, lambda connection: Sink(connection, total))
-    print(listener.port, cpu_seconds(), flush=True)
+    transport = make(name)
+    listener = await transport.listen("127.0.0.1", 0, lambda connection: Sink(connection, total))
+    print(json.dumps([listener.port, cpu_seconds(), dict(transport.parameters())]), flush=True)
     await asyncio.Event().wait()
 
 
@@ -77,7 +78,7 @@ class Source:
         await self.complete.wait()
 
 
-async def measure(name: str, port: int, total: int) -> float:
+async def measure(address: Address, total: int) -> float:
     """Returns: seconds."""
     sources: list[Source] = []
 
@@ -85,7 +86,7 @@ async def measure(name: str, port: int, total: int) -> float:
         sources.append(Source(connection))
         return sources[0]
 
-    connection = await make(name).dial(Address(name, "127.0.0.1", port), accept, 5.0)
+    connection = await make(address.transport).dial(address, accept, 5.0)
     start = time.perf_counter()
     await sources[0].feed(total)
     seconds = time.perf_counter() - start
@@ -98,13 +99,13 @@ def run_one(name: str, total: int) -> dict[str, float]:
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
-        port, theirs = server.stdout.readline().split()
+        port, theirs, parameters = json.loads(server.stdout.readline())
         ours = cpu_seconds()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-            seconds = loop.run(measure(name, int(port), total))
+            seconds = loop.run(measure(Address(name, "127.0.0.1", port, parameters), total))
             ours = cpu_seconds() - ours
             loop.run(asyncio.sleep(0.2))  # the close arrives
-        cpu = ours + float(server.stdout.readline()) - float(theirs)
+        cpu = ours + float(server.stdout.readline()) - theirs
     finally:
         server.terminate()
         server.wait()
@@ -119,7 +120,7 @@ def main() -> None:
     megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     results = {}
     for name in TRANSPORTS:
-        results[name] = run_one(name, megabytes * (100_000 if name == "quic" else 1_000_000))
+        results[name] = run_one(name, megabytes * 1_000_000)
         print(f"{name:>5}: {results[name]['mb_per_s']:7.1f} MB/s  {results[name]['cpu_s_per_gb']:6.2f} CPU s/GB")
     print(json.dumps(results))
 
