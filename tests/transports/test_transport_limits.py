@@ -10,7 +10,7 @@ from phantomband.core.errors import Refused
 from phantomband.transports.base import Address, Connection
 from phantomband.transports.quic import transport as quic
 from phantomband.transports.registry import make
-from phantomband.transports.websocket import server as web
+from phantomband.transports.website import server as web
 
 
 class Silent:

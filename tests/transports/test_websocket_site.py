@@ -14,12 +14,12 @@ from e2e_net import need, run, succeed
 from hypothesis import given
 from hypothesis import strategies as st
 from phantomband.core.errors import UserError
-from phantomband.transports.websocket import server
-from phantomband.transports.websocket.http import BadRequest, head_end_untrusted, parse_untrusted
-from phantomband.transports.websocket.options import SECRET_FILE, Target
-from phantomband.transports.websocket.server import forwarded_untrusted
-from phantomband.transports.websocket.site import path_untrusted
+from phantomband.transports.website import server
+from phantomband.transports.website.http import BadRequest, head_end_untrusted, parse_untrusted
+from phantomband.transports.website.site import path_untrusted
+from phantomband.transports.websocket.secret import SECRET_FILE, Target
 from phantomband.transports.websocket.transport import WebSocketTransport
+from phantomband.transports.websocket.tunnel import forwarded_untrusted
 
 UPGRADE = (
     "Host: www.example.org\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

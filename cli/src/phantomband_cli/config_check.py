@@ -16,11 +16,15 @@ from phantomband.runtime.pluggable import command
 from phantomband.runtime.settings import ClientConfig, NodeConfig, PluggableProgram, load
 from phantomband.transports.registry import make
 from phantomband.transports.tcp.proxy import Proxy
-from phantomband.transports.websocket.options import Options
-from phantomband.transports.websocket.transport import WebSocketTransport
+from phantomband.transports.tls import transport as tls
+from phantomband.transports.website.options import Options
+from phantomband.transports.websocket import transport as websocket
 from phantomband_client.choice.preference import names_of
 
 Kind = Literal["node", "client"]
+
+WEB_PORTS = {tls.TlsTransport.name: tls.KNOWN, websocket.WebSocketTransport.name: websocket.KNOWN}
+"""Transports whose parameters name files, and all of those parameters."""
 
 
 def guess_kind(file: Path) -> Kind:
@@ -102,12 +106,12 @@ def _node(file: Path, config: NodeConfig, test_network: bool | None) -> None:
 
 
 def _parameters(file: Path, line: str) -> None:
-    """Those of a websocket listener name files."""
+    """Those of a web site's port name files."""
     address = NodeAddress.parse(line)
-    if address.transport != WebSocketTransport.name:
+    if (known := WEB_PORTS.get(address.transport)) is None:
         return
     try:
-        Options.parse(dict(address.parameters))
+        Options.parse(dict(address.parameters), address.transport, known)
     except UserError as e:
         problem, _, remedy = str(e).partition(". ")
         raise ConfigError(str(file), "gateway.listen", repr(line), problem, remedy or "Mend the parameter") from None

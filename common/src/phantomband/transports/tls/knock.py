@@ -18,7 +18,7 @@ from phantomband.transports import kept
 from phantomband.transports.base import Buffer, Receiver
 from phantomband.transports.layered import Lower
 from phantomband.transports.tls.identity import RandomSource, hostname
-from phantomband.transports.websocket.server import HEAD_SECONDS
+from phantomband.transports.website.server import HEAD_SECONDS
 
 KNOCK_PARAMETER, SNI_PARAMETER = "knock", "sni"
 """What is published: the secret, base64url without padding, and the name that the server's certificate is for."""

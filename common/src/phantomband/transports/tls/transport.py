@@ -1,4 +1,4 @@
-"""TLS over TCP. The port is an ordinary web site's, as nginx has it (`websocket/port.py`), to whoever does not begin
+"""TLS over TCP. The port is an ordinary web site's, as nginx has it (`website/port.py`), to whoever does not begin
 with the server's secret.
 
 The client's ClientHello is Chrome's (`browser/tls.py`). It does not verify the server's certificate: the Noise
@@ -33,12 +33,12 @@ from phantomband.transports.tls.knock import (
     knock_untrusted,
     secret_for,
 )
-from phantomband.transports.websocket.options import Options
-from phantomband.transports.websocket.port import WebPort
-from phantomband.transports.websocket.server import Door, HttpConnection
+from phantomband.transports.website.options import Options
+from phantomband.transports.website.port import WebPort
+from phantomband.transports.website.server import Door, HttpConnection
 
 KNOWN = ("site", "cert", "key", KNOCK_PARAMETER, SNI_PARAMETER)
-"""Parameters of a listening address; `websocket/options.py` says what they mean."""
+"""Parameters of a listening address; `website/options.py` says what they mean."""
 
 
 class TlsTransport(Transport):
@@ -104,7 +104,5 @@ class TlsTransport(Transport):
 
             return Doorkeeper(connection, secret.knock, tunnel, lambda: HttpConnection(connection, door, lower))
 
-        # No path opens a WebSocket here: nobody knows this one.
-        nowhere = f"/{self._random(16).hex()}"
-        web = WebPort(self.name, self._options, secret.name, nowhere, self._random, self._clock, self._buffer)
-        return await web.listen(self._tcp, host, port, accept, speak)
+        web = WebPort(self.name, self._options, secret.name, self._random, self._clock, self._buffer)
+        return await web.listen(self._tcp, host, port, speak)

@@ -1,7 +1,7 @@
 """WebSocket over TLS in both roles; the server's port is an ordinary web site's to whoever has not its secret path.
 
-The server looks like nginx without HTTP/2: TLS, answers, times (`port.py`, `front.py`, `answers.py`, `server.py`). The
-client looks like Chrome: ClientHello and headers are those of a persona.
+The server looks like nginx without HTTP/2: TLS, answers, times (`website/`). The client looks like Chrome:
+ClientHello and headers are those of a persona.
 """
 
 from __future__ import annotations
@@ -24,20 +24,25 @@ from phantomband.transports.tcp.proxy import Proxy
 from phantomband.transports.tcp.transport import TcpTransport
 from phantomband.transports.tls.connection import TlsConnection
 from phantomband.transports.tls.identity import hostname
+from phantomband.transports.website.options import Options
+from phantomband.transports.website.port import WebPort
+from phantomband.transports.website.site import HTTPS_PORT
 from phantomband.transports.websocket.client import ClientConnection
-from phantomband.transports.websocket.options import (
+from phantomband.transports.websocket.secret import (
+    HOST_PARAMETER,
     PATH_PARAMETER,
     SNI_PARAMETER,
-    Options,
     Secret,
     Target,
     secret_for,
 )
-from phantomband.transports.websocket.port import WebPort, speak_http
-from phantomband.transports.websocket.site import HTTPS_PORT
+from phantomband.transports.websocket.tunnel import Opening
 from phantomband.transports.websocket.upgrade import ClientUpgrade
 
 RandomSource = Callable[[int], bytes]
+
+KNOWN = ("site", "cert", "key", "plain", "forwarded", PATH_PARAMETER, HOST_PARAMETER, SNI_PARAMETER)
+"""Parameters of a listening address; `website/options.py` says what they mean."""
 
 
 class WebSocketTransport(Transport):
@@ -69,11 +74,11 @@ class WebSocketTransport(Transport):
         self._secret: Secret | None = None
 
     def configure(self, folder: Path, options: Mapping[str, str]) -> None:
-        """The secret path is that in `folder`/websocket.secret; options: see `options.py`."""
+        """The secret path is that in `folder`/websocket.secret; options: `KNOWN`."""
         if self._given not in (None, dict(options)):
             raise UserError("websocket: all websocket addresses of a node need the same parameters. Make them equal")
         self._given = dict(options)
-        self._options = Options.parse(options)
+        self._options = Options.parse(options, self.name, KNOWN)
         self._secret = secret_for(folder, options, self._random)
 
     def parameters(self) -> Mapping[str, str]:
@@ -115,7 +120,6 @@ class WebSocketTransport(Transport):
 
     async def listen(self, host: str, port: int, accept: Accept) -> Listener:
         self._secret = self._secret or secret_for(None, {}, self._random)
-        web = WebPort(
-            self.name, self._options, self._secret.name, self._secret.path, self._random, self._clock, self._buffer
-        )
-        return await web.listen(self._tcp, host, port, accept, speak_http)
+        web = WebPort(self.name, self._options, self._secret.name, self._random, self._clock, self._buffer)
+        opening = Opening(self._secret.path, accept, self._clock, self._options.forwarded)
+        return await web.listen(self._tcp, host, port, opens=opening)

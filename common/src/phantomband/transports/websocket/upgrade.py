@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from phantomband.core.errors import Malformed
 from phantomband.transports.browser.persona import Persona, as_request
-from phantomband.transports.websocket.http import Request, parse_headers_untrusted, tokens
+from phantomband.transports.website.http import Request, parse_headers_untrusted, tokens
 
 RandomSource = Callable[[int], bytes]
 

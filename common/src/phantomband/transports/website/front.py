@@ -16,10 +16,10 @@ from phantomband.transports.browser.hello import HANDSHAKE, parse_untrusted
 from phantomband.transports.layered import Settled
 from phantomband.transports.tcp.connection import StreamConnection
 from phantomband.transports.tls.connection import TlsConnection
-from phantomband.transports.websocket import answers
-from phantomband.transports.websocket.http import Request
-from phantomband.transports.websocket.server import HEAD_SECONDS
-from phantomband.transports.websocket.site import Exchange, Out
+from phantomband.transports.website import answers
+from phantomband.transports.website.http import Request
+from phantomband.transports.website.server import HEAD_SECONDS
+from phantomband.transports.website.site import Exchange, Out
 
 ALPN = ("http/1.1", "http/1.0", "http/0.9")
 """What nginx offers where HTTP/2 is not switched on: a WebSocket needs HTTP/1.1, and half of all sites have no more."""

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from phantomband.core.errors import Malformed, Refused
 from phantomband.transports.base import Address, Buffer, Connection
 from phantomband.transports.tcp.transport import TcpTransport
-from phantomband.transports.websocket import answers
-from phantomband.transports.websocket.http import MAX_HEAD, Request, parse_lines_untrusted
-from phantomband.transports.websocket.site import Exchange, Out
+from phantomband.transports.website import answers
+from phantomband.transports.website.http import MAX_HEAD, Request, parse_lines_untrusted
+from phantomband.transports.website.site import Exchange, Out
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0

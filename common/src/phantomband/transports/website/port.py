@@ -1,28 +1,28 @@
 """A TCP port that is an ordinary web site's to whoever does not know its secret: TLS as nginx has it, and HTTP/1.1.
 
-What follows the TLS handshake is given to `speak`: the site itself, with a WebSocket at a secret path (`websocket`), or
-somebody who looks for a secret before it (`tls`).
+What follows the TLS handshake is given to `speak`: the site itself, or somebody who looks for a secret before it. A
+request may also take the connection over (`opens`).
 """
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import ssl
 from collections.abc import Callable
 
 from phantomband.core.errors import UserError
-from phantomband.transports.base import Accept, Connection, Listener, Receiver
-from phantomband.transports.layered import Settled
+from phantomband.transports.base import Connection, Listener, Receiver
+from phantomband.transports.layered import Lower, Settled
 from phantomband.transports.tcp.connection import StreamConnection
 from phantomband.transports.tcp.transport import TcpTransport
 from phantomband.transports.tls.connection import TlsConnection
 from phantomband.transports.tls.identity import Identity
-from phantomband.transports.websocket.backend import Backend, Origin
-from phantomband.transports.websocket.front import ALPN, NO_APPLICATION_PROTOCOL, Front, HttpOver, WrongPort
-from phantomband.transports.websocket.options import Options
-from phantomband.transports.websocket.server import Door, HttpConnection, Visitors
-from phantomband.transports.websocket.site import Folder
+from phantomband.transports.website.backend import Backend, Origin
+from phantomband.transports.website.front import ALPN, NO_APPLICATION_PROTOCOL, Front, HttpOver, WrongPort
+from phantomband.transports.website.http import Request
+from phantomband.transports.website.options import Options
+from phantomband.transports.website.server import Door, HttpConnection, Upper, Visitors, nothing
+from phantomband.transports.website.site import Folder
 
 RandomSource = Callable[[int], bytes]
 
@@ -41,7 +41,6 @@ class WebPort:
     Args:
         name: of the transport, for people.
         host: the name that our own certificate is for.
-        path: at which a WebSocket is opened; secret.
         clock: seconds since 1970.
         buffer: where plaintext is put.
     """
@@ -51,24 +50,27 @@ class WebPort:
         name: str,
         options: Options,
         host: str,
-        path: str,
         random: RandomSource,
         clock: Callable[[], float],
         buffer: memoryview,
     ) -> None:
-        self._name, self._options, self._host, self._path = name, options, host, path
+        self._name, self._options, self._host = name, options, host
         self._random, self._clock, self._buffer = random, clock, buffer
 
-    async def listen(self, tcp: TcpTransport, host: str, port: int, accept: Accept, speak: Speak) -> Listener:
+    async def listen(
+        self,
+        tcp: TcpTransport,
+        host: str,
+        port: int,
+        speak: Speak = speak_http,
+        opens: Callable[[Request, Lower], Upper | None] = nothing,
+    ) -> Listener:
         """Raises: UserError: the port cannot be bound, or the certificate cannot be used."""
         refuse: set[int] = set()
         visitors = Visitors()
         listening: list[Listener] = []
-        door = Door(
-            self._site(lambda: listening[0].port), hashlib.sha256(self._path.encode()).digest(), accept, visitors,
-            self._clock, self._options.forwarded,
-        )  # fmt: skip
-        nobody = Door(WrongPort(self._clock), self._random(32), accept, visitors, self._clock, forwarded=False)
+        door = Door(self._site(lambda: listening[0].port), opens, visitors, self._clock)
+        nobody = Door(WrongPort(self._clock), nothing, visitors, self._clock)
         context = None if self._options.plain else self._context(refuse)
 
         def tls(lower: StreamConnection, http: HttpOver, settled: Settled) -> tuple[TlsConnection, ssl.SSLObject]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import email.utils
 from http import HTTPStatus
 
-from phantomband.transports.websocket.http import Request
+from phantomband.transports.website.http import Request
 
 SERVER = "nginx"
 

@@ -1,25 +1,21 @@
-"""One connection to the port, after TLS: HTTP/1.1 until somebody opens the tunnel with the secret path.
+"""One connection to the port, after TLS: HTTP/1.1, until a request turns it into something else.
 
 head -> answer of the site -> next head ...            60 s for a head, 75 s between requests (nginx's defaults)
-head with the secret path and an upgrade -> 101 -> WebSocketConnection, for good
+head that `Door.opens` knows   -> what that makes of it, for good
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from websockets.protocol import Side
-
-from phantomband.transports.base import Accept, Buffer, packed_ip
+from phantomband.transports.base import Buffer, Receiver
 from phantomband.transports.layered import Lower
-from phantomband.transports.websocket import answers
-from phantomband.transports.websocket.connection import WebSocketConnection
-from phantomband.transports.websocket.http import BadRequest, Chunks, Request, head_end_untrusted, parse_untrusted
-from phantomband.transports.websocket.site import Exchange, Site
-from phantomband.transports.websocket.upgrade import accept_of, is_upgrade, same_path
+from phantomband.transports.website import answers
+from phantomband.transports.website.http import BadRequest, Chunks, Request, head_end_untrusted, parse_untrusted
+from phantomband.transports.website.site import Exchange, Site
 
 HEAD_SECONDS = 60.0
 """For a request's head (nginx: client_header_timeout)."""
@@ -40,13 +36,13 @@ MAX_BODY = 1024 * 1024
 """Bytes of a request's body (nginx: client_max_body_size)."""
 
 MAX_VISITORS = 1024
-"""Connections of one listener that are no tunnels, those in their TLS handshake included. At the bound the one that was
-quiet longest is closed, so a real client, done within a few round trips, comes in."""
+"""Connections of one listener that are not taken over, those in their TLS handshake included. At the bound the one
+that was quiet longest is closed, so a real client, done within a few round trips, comes in."""
 
 
 @dataclass(slots=True)
 class Visitors:
-    """The connections of one listener that are no tunnels, the one that was quiet longest first."""
+    """The connections of one listener that are not taken over, the one that was quiet longest first."""
 
     quiet: dict[object, Callable[[], None]] = field(default_factory=dict)
 
@@ -65,28 +61,27 @@ class Visitors:
         self.quiet.pop(who, None)
 
 
+class Upper(Receiver, Protocol):
+    """What takes a connection over from HTTP."""
+
+    def start(self, rest: bytes) -> None:
+        """Args: rest: what came behind the request."""
+
+
+def nothing(request: Request, lower: Lower) -> Upper | None:
+    """Every request is for the site."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """What all connections of a listener share."""
 
     site: Site
-    secret: bytes
-    """SHA-256 of the secret path."""
-    accept: Accept
+    opens: Callable[[Request, Lower], Upper | None]
+    """What takes a connection over at this request, if anything."""
     visitors: Visitors
     clock: Callable[[], float]
-    forwarded: bool
-    """Whether X-Forwarded-For says who the peer is: behind a reverse proxy of our own."""
-
-
-class _Tunnel(WebSocketConnection):
-    """A server's end, which may know its peer from the reverse proxy in front."""
-
-    forwarded_ip = b""
-
-    @property
-    def peer_ip(self) -> bytes:
-        return self.forwarded_ip or super().peer_ip
 
 
 class HttpConnection:
@@ -101,14 +96,14 @@ class HttpConnection:
         self._served = 0
         self._busy = self._closing = False
         self._exchange: Exchange | None = None
-        self._tunnel: _Tunnel | None = None
+        self._upper: Upper | None = None
         self._timer = self._loop.call_later(HEAD_SECONDS, self._lower.close)
 
     # from the connection below
 
     def received(self, data: Buffer) -> None:
-        if self._tunnel is not None:
-            self._tunnel.received(data)
+        if self._upper is not None:
+            self._upper.received(data)
         elif not self._closing:
             self._data += data
             self._read()
@@ -116,8 +111,8 @@ class HttpConnection:
                 self._lower.pause_reading()  # what is pipelined waits
 
     def writable(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.writable()
+        if self._upper is not None:
+            self._upper.writable()
         elif self._exchange is not None:
             self._patience(BUSY_SECONDS)
             self._exchange.writable()
@@ -126,15 +121,15 @@ class HttpConnection:
         self._closing = True
         self._timer.cancel()
         self._door.visitors.drop(self._who)
-        if self._tunnel is not None:
-            self._tunnel.closed(error)
+        if self._upper is not None:
+            self._upper.closed(error)
         elif self._exchange is not None:
             self._exchange.cancel()
 
     # requests
 
     def _read(self) -> None:
-        while not self._busy and not self._closing and self._tunnel is None:
+        while not self._busy and not self._closing and self._upper is None:
             try:
                 if not self._skip_body_untrusted():
                     return
@@ -172,9 +167,8 @@ class HttpConnection:
     def _serve(self, request: Request) -> None:
         self._served += 1
         self._door.visitors.seen(self._who)
-        ours = same_path(request, self._door.secret)
-        if is_upgrade(request) and ours:
-            self._open(request)
+        if (upper := self._door.opens(request, self._lower)) is not None:
+            self._give_up_to(upper)
             return
         length = int(request.headers.get("content-length", "0"))
         self._skip = length
@@ -188,15 +182,12 @@ class HttpConnection:
         self._patience(BUSY_SECONDS)
         self._exchange = self._door.site.answer(request, self)
 
-    def _open(self, request: Request) -> None:
+    def _give_up_to(self, upper: Upper) -> None:
         self._timer.cancel()
         self._door.visitors.drop(self._who)
-        self._tunnel = _Tunnel(self._lower, Side.SERVER, self._door.accept, lambda error: None)
-        if self._door.forwarded:
-            self._tunnel.forwarded_ip = forwarded_untrusted(request, self._lower.peer_ip)
-        self._lower.write(answers.upgraded(accept_of(request.headers["sec-websocket-key"]), self._door.clock()))
+        self._upper = upper
         rest, self._data = bytes(self._data), bytearray()
-        self._tunnel.start(rest)
+        upper.start(rest)
 
     # for the site
 
@@ -243,12 +234,3 @@ def _last(request: Request) -> Request:
     return Request(
         request.method, request.target, request.version, {**request.headers, "connection": "close"}, request.lines
     )
-
-
-def forwarded_untrusted(request: Request, proxy: bytes) -> bytes:
-    """Who the reverse proxy says the peer is, packed. Nothing if `proxy` is not on this machine or a private network,
-    or does not say."""
-    if not proxy or not ipaddress.ip_address(proxy).is_private:
-        return b""
-    last = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-    return packed_ip(last) or packed_ip(request.headers.get("x-real-ip", "").strip())

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
-from phantomband.transports.websocket import answers
-from phantomband.transports.websocket.http import Request
+from phantomband.transports.website import answers
+from phantomband.transports.website.http import Request
 
 HTTPS_PORT = 443
 """Not written in URLs."""
