@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from e2e_net import PHANTOMBAND, Network, die_with_parent, need, succeed, until
+from e2e_net import PHANTOMBAND, Network, die_with_parent, need, need_newer, succeed, until
 from e2e_net import network as start
 from e2e_servers import PAGE, WebServer, content, sha256
 from phantomband_cli.control import ClientControl, NoAnswer
@@ -26,7 +26,9 @@ SIZE = 3_000_000
 
 def program(name: str) -> str:
     """A command line; a program that is not installed is said to be missing."""
-    return OURS if name == "ours" else need(name, name)
+    if name == "ours":
+        return OURS
+    return need_newer(name, name) if name == "lyrebird" else need(name, name)
 
 
 @contextmanager

@@ -38,6 +38,11 @@ def need(program: str, package: str) -> str:
     return found or lacking(f"{program} is missing: install {package}")
 
 
+def need_newer(program: str, package: str) -> str:
+    """The path of a program that Debian 12 has not. Without it the test is skipped, and says so, in CI too."""
+    return shutil.which(program) or pytest.skip(f"{program} is missing: tools/newer_debian.sh sid FOLDER {package}")
+
+
 def lacking(what: str) -> Any:
     """What these tests need is not here."""
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):

@@ -1,6 +1,6 @@
 """The handshake as two machines that are fed bytes: no socket, no clock, no randomness of their own.
 
-    client   X' 32 | padding 85 to 8,128 | M_C 16 | MAC_C 16
+    client   X' 32 | padding 77 to 8,128 | M_C 16 | MAC_C 16
     server   Y' 32 | AUTH 32 | padding 0 to 8,051 | M_S 16 | MAC_S 16 | a frame with the seed, 45
 
 X' and Y' are representatives (`elligator`). With HMAC-SHA256 truncated to 16 bytes under the key B | NODEID: the mark
