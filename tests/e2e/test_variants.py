@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from e2e_browser import WIDTHS, chromium
 from e2e_net import Network, need, succeed
 from e2e_net import network as start
 from e2e_servers import PAGE, WebServer, content, sha256
@@ -47,6 +48,14 @@ def test_it_carries_a_page_and_bytes_both_ways(
     file = tmp_path / "up"
     file.write_bytes(content(SIZE))
     assert succeed(*curl, "--upload-file", file, f"{base}/up").decode() == sha256(content(SIZE))
+
+
+def test_a_browser_loads_a_page_with_images(
+    variant: tuple[Network, tuple[str, ...]], web: WebServer, tmp_path: Path
+) -> None:
+    network, _ = variant
+    dom = chromium(network, tmp_path, "--dump-dom", f"http://localhost:{web.port}/").decode()
+    assert f"<title>{WIDTHS}</title>" in dom
 
 
 def test_it_is_what_was_asked_for(variant: tuple[Network, tuple[str, ...]]) -> None:
