@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from e2e_net import PHANTOMBAND, Network, die_with_parent, need, need_newer, succeed, until
-from e2e_net import network as start
+from e2e_net import need, need_newer, until
+from e2e_programs import bridged, children, client, fetch, fetched, working_for
 from e2e_servers import PAGE, WebServer, content, sha256
-from phantomband_cli.control import ClientControl, NoAnswer
-from phantomband_cli.testnet.ports import free_ports
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -29,78 +24,6 @@ def program(name: str) -> str:
     if name == "ours":
         return OURS
     return need_newer(name, name) if name == "lyrebird" else need(name, name)
-
-
-@contextmanager
-def bridged(server: str, name: str = "obfs4", options: str = "") -> Iterator[tuple[Network, str]]:
-    """A network whose node n6 has `server` listen for `name`; and the bridge line of that."""
-    words = server.split()
-    (port,) = free_ports(("tcp",))
-    (tcp,) = free_ports(("tcp",))
-    table = {"transports": [name], "program": words[0], "arguments": words[1:]}
-    gateway = {
-        "listen": [f"tcp://127.0.0.1:{tcp}", f"{name}://127.0.0.1:{port}{options}"],
-        "pluggable": [table],
-    }
-    with start(changes={"n6": {"gateway": gateway}}) as network:
-        out = succeed(*PHANTOMBAND, "bridge", "line", "--dir", network.directory, "--node", "n6", "--transport", name)
-        yield network, out.decode().strip()
-
-
-@contextmanager
-def client(network: Network, folder: Path, line: str, plugin: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A client with one bridge line and one program; its SOCKS5 address."""
-    run_dir = network.run_dir.parent / "plugged"
-    command = [*PHANTOMBAND, "client", "--quiet", "--bridge", line, "--pt", plugin, "--data-dir", folder / "data"]
-    settings = ["--set", "socks_port=0", "--set", f"run_dir={run_dir}"]
-    with (folder / "log").open("wb") as log, subprocess.Popen(
-        [*map(str, command), *settings], stderr=log, preexec_fn=die_with_parent
-    ) as process:  # fmt: skip
-        try:
-            yield until("the client is up", lambda: _address_when_up(run_dir / "client.sock")), process
-        finally:
-            process.terminate()
-
-
-def _address_when_up(socket: Path) -> str | None:
-    try:
-        with ClientControl(socket) as control:
-            status = control.status()
-    except NoAnswer:
-        return None
-    return status.socks_address if status.bootstrap.percent == 100 else None
-
-
-def children(pid: int, word: str) -> list[int]:
-    """Processes below `pid` whose command line has `word`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if parent == pid and any(word.encode() in each for each in words):
-            found.append(int(entry.name))
-    return found
-
-
-def working_for(state: Path) -> list[int]:
-    """Processes that keep their state there."""
-    wanted, found = f"TOR_PT_STATE_LOCATION={state}\0".encode(), []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (entry / "environ").read_bytes() + b"\0"
-        except OSError:
-            continue
-        if wanted in environment:
-            found.append(int(entry.name))
-    return found
-
-
-def fetch(socks: str, web: WebServer, *more: str) -> bytes:
-    curl = (need("curl", "curl"), "-sS", "--fail", "--max-time", "60", "--noproxy", "", "--socks5-hostname", socks)
-    return succeed(*curl, *more)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +51,7 @@ def test_a_page_and_bytes_through_programs_at_both_ends(
             (pid,) = until("the program runs", lambda: children(process.pid, word))
             os.kill(pid, signal.SIGKILL)
             again = until("it runs again", lambda: [p for p in children(process.pid, word) if p != pid])
-            until("the client is back", lambda: _fetched(socks, web))
+            until("the client is back", lambda: fetched(socks, web))
             assert len(working_for(tmp_path / "data" / "pluggable" / "obfs4-client")) == 1
             process.kill()
             process.wait()
@@ -136,14 +59,6 @@ def test_a_page_and_bytes_through_programs_at_both_ends(
         log = (tmp_path / "log").read_text()
         assert "127.0.0.1" not in log
         assert line.split("cert=")[1].split()[0] not in log
-
-
-def _fetched(socks: str, web: WebServer) -> bool:
-    done = subprocess.run(
-        [need("curl", "curl"), "-sS", "--max-time", "20", "--noproxy", "", "--socks5-hostname", socks,
-         f"http://localhost:{web.port}/"], capture_output=True, check=False,
-    )  # fmt: skip
-    return done.stdout.decode() == PAGE
 
 
 def test_a_transport_that_is_not_built_in(web: WebServer, tmp_path: Path) -> None:
@@ -156,7 +71,7 @@ def test_a_transport_that_is_not_built_in(web: WebServer, tmp_path: Path) -> Non
             gateway = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
             os.kill(gateway, signal.SIGKILL)
             until("the program died with its gateway", lambda: not Path(f"/proc/{pid}").exists())
-            until("a new gateway has the port again", lambda: _fetched(socks, web))
+            until("a new gateway has the port again", lambda: fetched(socks, web))
         until("the client's program ended", lambda: not working_for(tmp_path / "data" / "pluggable" / "obfs3-client"))
         state = network.directory / "nodes" / "n6" / "data" / "gateway" / "pluggable" / "obfs3-server"
         (pid,) = working_for(state)

@@ -193,7 +193,11 @@ def test_an_entry_is_about_200_bytes(world: Any) -> None:
 
 
 def test_address_text() -> None:
-    for text in ("tcp://192.0.2.1:9001", "quic://[2001:db8::1]:443?alpn=h3&sni=a%20b"):
+    for text in (
+        "meek_lite://192.0.2.1:443?url=x",
+        "tcp://192.0.2.1:9001",
+        "quic://[2001:db8::1]:443?alpn=h3&sni=a%20b",
+    ):
         assert NodeAddress.parse(text).text() == text
     for wrong in (
         "192.0.2.1:9001",

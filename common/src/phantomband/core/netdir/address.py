@@ -104,11 +104,12 @@ class NodeAddress:
             ValueError: it is not of that form.
             Malformed: a part is out of its range.
         """
-        url = urlsplit(text)
-        if not url.scheme or url.hostname is None or url.port is None or url.path or url.fragment or url.username:
+        transport, _, place = text.partition("://")  # no URL's scheme has the underscore of meek_lite
+        url = urlsplit(f"//{place}")
+        if not transport or url.hostname is None or url.port is None or url.path or url.fragment or url.username:
             raise ValueError("write it as transport://host:port, for example tcp://192.0.2.1:9001")
         pairs = sorted(parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query)))
-        return cls(url.scheme, str(parse_ip(url.hostname)), url.port, tuple(pairs))
+        return cls(transport.lower(), str(parse_ip(url.hostname)), url.port, tuple(pairs))
 
     def text(self) -> str:
         """The form that `parse` reads."""
