@@ -26,7 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import far
 import pairs
 import quic_pair
+from lossy_path import Path as LossyPath
 from lossy_path import available, lossy_path
+from unbound_rig import UNBOUND
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "transports.json"
 SLOW = {"doh": 10}
@@ -36,6 +38,9 @@ PATHS = {"100 ms": (0.05, 0.0), "200 ms, 5% lost": (0.1, 0.05)}
 """(delay each way, loss each way)."""
 
 FAR_LIMIT = 1200.0
+
+RESOLVERS = {"doh, unbound by https": "doh", "doh, unbound by udp": "udp"}
+"""Over paths also through a resolver at the far end, which is asked so."""
 
 
 def speed(megabytes: int, rounds: int) -> dict[str, Any]:
@@ -109,7 +114,7 @@ def distance(size: int, names: list[str]) -> dict[str, Any]:
         found[label] = {}
         for name in names:
             with lossy_path(delay, loss) as path:
-                row = found[label][name] = far.over(path, name, size, FAR_LIMIT)
+                row = found[label][name] = _over(path, name, size)
             if "failed" in row:
                 print(f"{name:>22} failed: {row['failed']}", flush=True)
             else:
@@ -119,6 +124,14 @@ def distance(size: int, names: list[str]) -> dict[str, Any]:
                     flush=True,
                 )
     return found
+
+
+def _over(path: LossyPath, name: str, size: int) -> dict[str, Any]:
+    if name not in RESOLVERS:
+        return far.over(path, name, size, FAR_LIMIT)
+    if UNBOUND is None:
+        return {"failed": "unbound is not installed"}
+    return far.through_resolver(path, RESOLVERS[name], size, FAR_LIMIT)
 
 
 def main() -> None:
@@ -131,7 +144,7 @@ def main() -> None:
     parts = {
         "speed": lambda: speed(megabytes, rounds),
         "quic": lambda: quic(max(10, megabytes // 4), rounds),
-        "far": lambda: distance(size, options.transport or list(TRANSPORTS)),
+        "far": lambda: distance(size, options.transport or [*TRANSPORTS, *RESOLVERS]),
     }
     found = {name: part() for name, part in parts.items() if options.only in (None, name)}
     found["quick"] = options.quick

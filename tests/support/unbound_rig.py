@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,13 @@ server:
   use-syslog: no
   do-daemonize: no
   num-threads: 1
-  interface: 127.0.0.1@{port}
-  interface: 127.0.0.1@{https}
+  interface: {at}@{port}
+  interface: {at}@{https}
   https-port: {https}
   tls-service-key: "{folder}/key.pem"
   tls-service-pem: "{folder}/cert.pem"
   do-not-query-localhost: no
-  access-control: 127.0.0.0/8 allow
+  access-control: 0.0.0.0/0 allow
   module-config: "iterator"
   local-zone: "test." nodefault
   domain-insecure: "test."
@@ -63,8 +64,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def unbound(folder: Path, zone: str, server: int, caps: bool = True) -> Iterator[Resolver]:
-    """Args: server: port of the zone's name server; caps: with 0x20 case randomisation."""
+def unbound(
+    folder: Path, zone: str, server: int, caps: bool = True, at: str = "127.0.0.1", within: Sequence[str] = ()
+) -> Iterator[Resolver]:
+    """Args: server: port of the zone's name server; caps: with 0x20 case randomisation; at: where it listens; within:
+    what runs a command in its network namespace."""
     assert UNBOUND is not None
     port, https = free_port(), free_port()
     subprocess.run(
@@ -74,21 +78,32 @@ def unbound(folder: Path, zone: str, server: int, caps: bool = True) -> Iterator
     )  # fmt: skip
     config = folder / "unbound.conf"
     config.write_text(
-        CONFIG.format(folder=folder, port=port, https=https, zone=zone, server=server, caps="yes" if caps else "no")
+        CONFIG.format(
+            folder=folder, at=at, port=port, https=https, zone=zone, server=server, caps="yes" if caps else "no"
+        )
     )
-    process = subprocess.Popen([UNBOUND, "-d", "-c", config], stderr=subprocess.PIPE)
+    process = subprocess.Popen([*within, UNBOUND, "-d", "-c", config], stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 assert process.stderr is not None
                 raise AssertionError(f"unbound ended: {process.stderr.read().decode()}")
-            try:
-                with socket.create_connection(("127.0.0.1", https), 1):
-                    break
-            except OSError:
-                time.sleep(0.05)
+            if _answers(at, https, within):
+                break
+            time.sleep(0.05)
         yield Resolver(port, https, folder / "unbound.log")
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _answers(at: str, port: int, within: Sequence[str]) -> bool:
+    if within:
+        there = f"import socket; socket.create_connection(({at!r}, {port}), 1)"
+        return subprocess.run([*within, sys.executable, "-c", there], capture_output=True).returncode == 0
+    try:
+        socket.create_connection((at, port), 1).close()
+    except OSError:
+        return False
+    return True
