@@ -34,14 +34,14 @@ from phantomband_cli.testnet.prepare import (
     IDENTITY_FILE,
     LINK_KEY_BYTES,
     LINK_KEY_FILE,
-    STARTUP_SECONDS,
     published,
+    startup_seconds,
 )
 
 EPOCH_SECONDS = 30
 
-STARTUP_EPOCHS = 180
-"""Three minutes of one-second epochs: containers may take that long to start."""
+STARTUP_TIME = 180
+"""Seconds of short epochs: containers may take that long to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ def hold(keys: Path, genesis: Path, seats: Sequence[Seat], min_relays: int, now:
     if genesis.exists():
         return False
     directories = tuple(_directory(keys / str(i), seat, random) for i, seat in enumerate(seats, 1))
-    clock = EpochClock(int(now), STARTUP_EPOCHS, STARTUP_SECONDS, EPOCH_SECONDS)
+    length = startup_seconds(min_relays, len(seats))
+    clock = EpochClock(int(now), STARTUP_TIME // length, length, EPOCH_SECONDS)
     text = genesis_text(Genesis("compose", True, clock, min_relays, directories))
     write_whole(genesis, text.encode("ascii"), 0o644)
     return True

@@ -79,9 +79,9 @@ def prepare(layout: Layout, options: Options, now: float, random: RandomSource) 
     return Prepared(socks, http)
 
 
-def startup_seconds(options: Options) -> int:
+def startup_seconds(nodes: int, directories: int) -> int:
     """Length of the first epochs."""
-    return STARTUP_SECONDS + options.nodes // NODES_A_SECOND + options.directories // DIRECTORIES_A_SECOND
+    return STARTUP_SECONDS + nodes // NODES_A_SECOND + directories // DIRECTORIES_A_SECOND
 
 
 def _genesis(
@@ -91,7 +91,9 @@ def _genesis(
     now: float,
     random: RandomSource,
 ) -> None:
-    clock = EpochClock(int(now), STARTUP_EPOCHS, startup_seconds(options), options.epoch_seconds)
+    clock = EpochClock(
+        int(now), STARTUP_EPOCHS, startup_seconds(options.nodes, options.directories), options.epoch_seconds
+    )
     directories = tuple(
         _directory(layout.node(name) / "data", name, addresses[i], random)
         for i, name in enumerate(options.names[: options.directories])
