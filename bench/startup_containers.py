@@ -55,11 +55,15 @@ async def first_view(volume: Path, began: float) -> tuple[float, bytes, int]:
     raise RuntimeError("no view")
 
 
-async def measure(project: str, command: list[str], environment: dict[str, str], nodes: int) -> dict[str, Any]:
-    volumes = Path(
-        subprocess.run(["docker", "info", "--format", "{{.DockerRootDir}}"], capture_output=True, check=True, text=True)
-        .stdout.strip()
-    ) / "volumes"  # fmt: skip
+def volumes() -> Path:
+    """Where the engine keeps them."""
+    asked = ["docker", "info", "--format", "{{.DockerRootDir}}"]
+    return Path(subprocess.run(asked, capture_output=True, check=True, text=True).stdout.strip()) / "volumes"
+
+
+async def measure(
+    project: str, command: list[str], environment: dict[str, str], nodes: int, below: Path
+) -> dict[str, Any]:
     began = time.monotonic()
     up = await asyncio.create_subprocess_exec(
         *command, "up", "-d", env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -71,7 +75,7 @@ async def measure(project: str, command: list[str], environment: dict[str, str],
 
     async with asyncio.timeout(LIMIT_SECONDS):
         last, *views = await asyncio.gather(
-            started(), *(first_view(volumes / f"{project}_n{i}-run", began) for i in range(1, nodes + 1))
+            started(), *(first_view(below / f"{project}_n{i}-run", began) for i in range(1, nodes + 1))
         )
     seconds = sorted(view[0] for view in views)
     return {
@@ -93,7 +97,7 @@ def main() -> None:
         file = generate(Path(folder), Options(nodes=nodes, exits=4, directories=min(nodes, DIRECTORIES)), SUBNET)
         command = [*compose_command(), "-f", str(file), "-p", project]
         try:
-            found = asyncio.run(measure(project, command, environment, nodes))
+            found = asyncio.run(measure(project, command, environment, nodes, volumes()))
         finally:
             subprocess.run([*command, "down", "-v"], env=environment, capture_output=True, check=False)
     for name, value in found.items():
