@@ -48,10 +48,18 @@ LINES: list[tuple[bytes, messages.Message]] = [
         b'STATUS TRANSPORT=obfs4 CONNECT=Failed ERRSTR="Connection refused"',
         messages.Status("obfs4", {"CONNECT": "Failed", "ERRSTR": "Connection refused"}),
     ),
+    (
+        b'STATUS TYPE=version IMPLEMENTATION="lyrebird" VERSION="devel"',
+        messages.Status("", {"TYPE": "version", "IMPLEMENTATION": "lyrebird", "VERSION": "devel"}),
+    ),
+    (
+        b"SMETHOD snowflake 192.0.2.1:443 ARGS:hostname=a.example,hostname=b.example,tls=yes",
+        messages.Method("snowflake", "192.0.2.1", 443, arguments={"hostname": "a.example", "tls": "yes"}),
+    ),
     (b"FUTURE thing", messages.Unknown()),
     (b"", messages.Unknown()),
 ]
-"""Most are the examples of pt-spec, section 3.3."""
+"""Most are the examples of pt-spec, section 3.3; the last two are what lyrebird and snowflake's server say."""
 
 
 @pytest.mark.parametrize(("line", "message"), LINES)
@@ -75,11 +83,11 @@ def test_lines_of_the_specification(line: bytes, message: messages.Message) -> N
         b"CMETHOD x-y socks5 127.0.0.1:1",
         b"SMETHOD x 127.0.0.1",
         b"SMETHOD x 127.0.0.1:1 ARGS:a",
-        b"SMETHOD x 127.0.0.1:1 ARGS:a=1,a=2",
+        b"SMETHOD x 127.0.0.1:1 ARGS:" + b",".join([b"a=1"] * (arguments.MAX_ARGUMENTS + 1)),
         b"LOG",
         b"LOG SEVERITY=loud MESSAGE=x",
         b"LOG SEVERITY=info",
-        b"STATUS X=1",
+        b"STATUS X",
         b'LOG SEVERITY=info MESSAGE="x',
         b"VERSION \0",
         b"X" * (messages.MAX_LINE + 1),

@@ -222,6 +222,39 @@ up(); wait()
     run(main())
 
 
+def test_a_failure_is_told_with_what_the_program_said_last(run: Run, tmp_path: Path) -> None:
+    """Snowflake's client takes any connection, and says later, as a notice, that its broker does not answer."""
+    body = """
+say('LOG SEVERITY=notice MESSAGE="before the dial"'); up()
+say('LOG SEVERITY=notice MESSAGE="broker failure dial tcp 192.0.2.44:443: connection refused"')
+say('LOG SEVERITY=info MESSAGE="melted"')
+wait()
+"""
+
+    async def main() -> None:
+        problem = Refused("no link within 50 seconds")
+        transport = fake(tmp_path, CLIENT + body)
+        assert transport.explained(problem) is problem, "it does not run yet"
+        await dial(transport)
+        await eventually(lambda: transport.explained(problem) is not problem)
+        told = transport.explained(problem)
+        assert isinstance(told, ProgramFailed)
+        said = (
+            r"no link within 50 seconds: the program \S+ says: broker failure dial tcp \[scrubbed\]: connection refused"
+        )
+        await eventually(lambda: re.fullmatch(said, str(transport.explained(problem))) is not None)
+        assert transport.explained(told) is told, "once is enough"
+        await dial(transport)
+        assert transport.explained(problem) is problem, "that was of another dial"
+        pid = transport.client.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: "ended by signal 9" in str(transport.explained(problem)))
+        await transport.close()
+
+    run(main())
+
+
 def test_it_gets_the_environment_that_it_needs_and_no_more(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,8 @@ from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.genesis_file import genesis_text
 from phantomband.core.netdir.replies import Code, GenesisReply, NotNewer, RefusedReply, Reply, encode_reply
 from phantomband.core.netdir.requests import GetGenesis, decode_request_untrusted
-from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
+from phantomband.runtime.link_driver import HANDSHAKE_SECONDS
+from phantomband.transports.base import Accept, Address, Buffer, Connection, Listener, Receiver, Transport
 from phantomband.transports.managed.program import ProgramFailed
 from phantomband_client.choice.chooser import Chooser
 from phantomband_client.choice.memory import TransportMemory
@@ -192,5 +193,40 @@ def test_what_a_transport_program_says_reaches_the_person() -> None:
         links = FirstLinks((bridge(1),), None, chooser(Failing()), Seeded(3))
         with pytest.raises(Refused, match="lyrebird cannot be used"):
             await links.dial()
+
+    run_virtual(main())
+
+
+def test_a_slow_transport_is_given_time_and_says_why_it_failed() -> None:
+    class Hanging(Connection):
+        buffered = 0
+        receiver: Receiver
+
+        def write(self, data: Buffer) -> None: ...
+        def pause_reading(self) -> None: ...
+        def resume_reading(self) -> None: ...
+        def close(self) -> None: ...
+        def abort(self) -> None:
+            self.receiver.closed(None)
+
+    class Slow(Deaf):
+        """As snowflake's client, it takes a connection before it has one."""
+
+        slowness = 35.0
+
+        async def dial(self, address: Address, accept: Accept, timeout: float) -> Connection:
+            connection = Hanging()
+            connection.receiver = accept(connection)
+            return connection
+
+        def explained(self, problem: Refused) -> Refused:
+            return ProgramFailed(f"{problem}: the program says: broker failure")
+
+    async def main() -> None:
+        links = FirstLinks((bridge(1),), None, chooser(Slow()), Seeded(3))
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(Refused, match="the program says: broker failure"):
+            await links.dial()
+        assert asyncio.get_running_loop().time() - begun == pytest.approx(HANDSHAKE_SECONDS + Slow.slowness)
 
     run_virtual(main())

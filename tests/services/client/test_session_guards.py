@@ -18,6 +18,7 @@ from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.view import View
 from phantomband.core.profiles import FAST
 from phantomband.runtime.settings import ClientConfig
+from phantomband.transports.managed.program import ProgramFailed
 from phantomband_client.choice.chooser import Entrance, MakeLink
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.guards import Retries, StoredGuards
@@ -211,3 +212,16 @@ def test_a_bridge_that_is_not_in_the_view_is_said(tmp_path: Path) -> None:
         assert net.dialled == []
 
     run(tmp_path, test, (bridge(MAKE.entry(99)),))
+
+
+def test_what_a_transport_program_says_is_the_trouble(tmp_path: Path) -> None:
+    async def test(net: Net) -> None:
+        async def fail(*_: object) -> GuardLink:
+            raise Refused("no way works") from ProgramFailed("no link: the program lyrebird says: broker failure")
+
+        net.dial = fail  # type: ignore[method-assign]
+        with pytest.raises(Refused):
+            await net.guard()
+        assert net.trouble == "no guard can be reached: no link: the program lyrebird says: broker failure"
+
+    run(tmp_path, test)

@@ -83,12 +83,14 @@ class LinkDriver:
         incoming: bool,
         policy: Policy = UNPACED,
         fill: Fill = no_fill,
+        slowness: float = 0.0,
     ) -> None:
         """Args:
 
         policy: how the link is paced from its first record on; a dialer asks the peer for the same. What a listener
             does for who asks.
         fill: makes cells for slots of this end in which nothing waits; by default they carry PAD cells.
+        slowness: of the transport; seconds that a dialer's handshake may take longer.
         """
         self.incoming = incoming
         self.established = False
@@ -115,7 +117,7 @@ class LinkDriver:
         self._last_in = self._last_out = self._loop.time()
         self._sent_mark = -1
         self._stall_since = 0.0
-        self._timer = self._loop.call_later(HANDSHAKE_SECONDS, self._handshake_late)
+        self._timer = self._loop.call_later(HANDSHAKE_SECONDS + slowness, self._handshake_late)
 
     # ---- from below ----------------------------------------------------------------------------------------------
 

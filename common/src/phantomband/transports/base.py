@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from phantomband.core.errors import Refused
+
 Buffer = bytes | bytearray | memoryview
 
 WRITE_HIGH_WATER = 512 * 1024
@@ -113,6 +115,8 @@ class Transport(ABC):
     """How bytes get from a client or gateway to a gateway."""
 
     name: str
+    slowness: float = 0.0
+    """Seconds that a dial, and the first answer to what is written then, may take longer than they usually may."""
 
     @abstractmethod
     async def dial(self, address: Address, accept: Accept, timeout: float) -> Connection:
@@ -129,6 +133,10 @@ class Transport(ABC):
         Raises:
             UserError: the port cannot be bound.
         """
+
+    def explained(self, problem: Refused) -> Refused:
+        """`problem` of a dial, or of a connection that gave no answer, with what is known here of its reason."""
+        return problem
 
     def configure(self, folder: Path, options: Mapping[str, str]) -> None:
         """Called before `listen` by whoever has a place for keys that last and parameters of the listening address.

@@ -56,7 +56,7 @@ class FirstLinks:
         try:
             return await self._chooser.dial(entrances, lambda node: GuardLink(node, lambda _: None, self._random))
         except Refused as e:
-            raise Refused(_of_program(e) or self._nobody()) from e
+            raise Refused(of_program(e) or self._nobody()) from e
 
     def _nobody(self) -> str:
         how = " or ".join(self._chooser.transports)
@@ -71,7 +71,7 @@ class FirstLinks:
         )
 
 
-def _of_program(problem: BaseException | None) -> str:
+def of_program(problem: BaseException | None) -> str:
     """What a transport program said that is at fault, where it is."""
     while problem is not None and not isinstance(problem, ProgramFailed):
         problem = problem.__cause__

@@ -82,16 +82,24 @@ class GuardLink:
             Refused: the address does not answer, or the node does not pad as the profile asks.
         """
         machine = dial(network_id, self.node_id, link_key, None, self._random)
-        self._driver = LinkDriver(machine, self, self._random, incoming=False, fill=self._fill)
+        self._driver = LinkDriver(
+            machine, self, self._random, incoming=False, fill=self._fill, slowness=transport.slowness
+        )
         self.transport, self.link_key = address.transport, link_key
+        seconds = DIAL_SECONDS + transport.slowness
         try:
-            async with asyncio.timeout(DIAL_SECONDS):
-                await transport.dial(address, self._driver.attach, DIAL_SECONDS)
+            async with asyncio.timeout(seconds):
+                await transport.dial(address, self._driver.attach, seconds)
                 await self._ready
-        except BaseException as e:
+        except TimeoutError:
             self._driver.abort()
-            if isinstance(e, TimeoutError):
-                raise Refused(f"no link within {DIAL_SECONDS:g} seconds") from None
+            raise transport.explained(Refused(f"no link within {seconds:g} seconds")) from None
+        except Refused as e:
+            established = self._driver.established
+            self._driver.abort()
+            raise e if established else transport.explained(e) from e.__cause__
+        except BaseException:
+            self._driver.abort()
             raise
 
     @property

@@ -21,6 +21,7 @@ from phantomband.runtime.shared import SharedAttempts
 from phantomband_client.choice.chooser import Chooser, Entrance
 from phantomband_client.choice.watch import LinkWatch
 from phantomband_client.circuits import CircuitPool
+from phantomband_client.first_links import of_program
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.guards import Retries, StoredGuards
 from phantomband_client.unlisted import Unlisted
@@ -87,7 +88,7 @@ class Session:
         try:
             return await self.dialing.get(_ONE_ATTEMPT, self._dial_guard)
         except Refused as e:
-            self._network.trouble = f"no guard can be reached: {e}"
+            self._network.trouble = f"no guard can be reached: {of_program(e) or e}"
             raise
 
     async def _dial_guard(self) -> GuardLink:

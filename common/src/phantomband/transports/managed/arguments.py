@@ -40,8 +40,15 @@ def join_server(arguments: Mapping[str, str]) -> str:
 
 
 def split_server_untrusted(text: str) -> dict[str, str]:
-    """From what stands behind `ARGS:`. Raises: Malformed."""
-    return _pairs_untrusted(text, ",")
+    """From what stands behind `ARGS:`.
+
+    An argument may stand there several times, as snowflake's server has a `hostname` for each of its names. The first
+    counts, as in goptlib.
+
+    Raises:
+        Malformed.
+    """
+    return _pairs_untrusted(text, ",", repeated=True)
 
 
 def join_options(transport: str, options: Mapping[str, str]) -> str:
@@ -107,18 +114,18 @@ def from_program_untrusted(arguments: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("-", "_"): value for name, value in arguments.items()}
 
 
-def _pairs_untrusted(text: str, between: str) -> dict[str, str]:
+def _pairs_untrusted(text: str, between: str, *, repeated: bool = False) -> dict[str, str]:
     found: dict[str, str] = {}
-    at = 0
+    at = count = 0
     while at < len(text):
         key, at = _take_untrusted(text, at, "=" + between)
         if not key or text[at : at + 1] != "=":
             raise Malformed("arguments have the form key=value")
         value, at = _take_untrusted(text, at + 1, between)
-        at += 1
-        if key in found or len(found) == MAX_ARGUMENTS:
+        at, count = at + 1, count + 1
+        if (key in found and not repeated) or count > MAX_ARGUMENTS:
             raise Malformed("an argument is given twice, or there are too many")
-        found[key] = value
+        found.setdefault(key, value)
     return found
 
 

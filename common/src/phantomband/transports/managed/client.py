@@ -42,6 +42,12 @@ class ClientProgram:
         """Of the program that runs."""
         return self._run.pid if self._run is not None else None
 
+    def explained(self, problem: Refused) -> Refused:
+        """`problem` of a dial, with what the program said since the last one began."""
+        if isinstance(problem, ProgramFailed) or self._run is None or not self._run.word:
+            return problem
+        return ProgramFailed(f"{problem}: the program {self._command.label} {self._run.word}")
+
     async def dial(self, name: str, address: Address, accept: Accept, timeout: float) -> Connection:
         """Raises: Refused."""
         require_literal(address.host)
@@ -66,6 +72,7 @@ class ClientProgram:
 
     async def _port(self, name: str) -> tuple[str, int]:
         run = self._running()
+        run.word = ""
         await asyncio.shield(run.ready)
         method = run.method(name)
         if method.protocol != "socks5":

@@ -73,9 +73,10 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """STATUS: how a transport fares."""
+    """STATUS: how a transport fares, or the program itself."""
 
     transport: str
+    """Empty where it says none, as in `STATUS TYPE=version IMPLEMENTATION="lyrebird" VERSION="0.6"`."""
     values: Mapping[str, str]
 
 
@@ -163,9 +164,7 @@ def _log(keyword: str, rest: str) -> Message:
 
 def _status(keyword: str, rest: str) -> Message:
     values = _values(rest)
-    if not values.get("TRANSPORT"):
-        raise Malformed("STATUS needs TRANSPORT")
-    return Status(values.pop("TRANSPORT"), values)
+    return Status(values.pop("TRANSPORT", ""), values)
 
 
 def _values(text: str) -> dict[str, str]:

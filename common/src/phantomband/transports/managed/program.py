@@ -38,6 +38,9 @@ LOG_LINES = 20
 
 LOG_SECONDS = 10.0
 
+TOLD = ("error", "warning", "notice")
+"""Severities of what may be the reason of a failure. That its broker does not answer is a notice of Snowflake's."""
+
 PASSED_ON = ("PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """Of our environment. Nothing else: settings of ours stand in it."""
 
@@ -107,6 +110,8 @@ class Run:
         self._errors: dict[str, str] = {}
         self._proxy_wanted = bool(asked.get("TOR_PT_PROXY"))
         self._version = self._leaving = False
+        self.word = ""
+        """What it said last of how it fares, or how it ended; for people, scrubbed."""
         self._log = structlog.get_logger().bind(program=command.label)
         self._lines, self._lines_since, self._lines_left_out = 0, self.started, 0
         self._patience = self._loop.call_later(START_SECONDS, self._too_slow)
@@ -161,6 +166,8 @@ class Run:
             return
         match message:
             case messages.Log(severity, text):
+                if severity in TOLD:
+                    self.word = f"says: {scrub(text)}"
                 # Below a warning it may be a line for each connection, which would be a record of them.
                 self._write(severity if severity in ("error", "warning") else "debug", text)
             case messages.Status(transport, values):
@@ -225,6 +232,7 @@ class Run:
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         if self.ready.done():
             if self.ready.exception() is None and not self._leaving:
+                self.word = f"ended {how}"
                 self._log.warning("the program ended", how=how)
         else:
             self._fail(f"it ended {how} before it was ready")

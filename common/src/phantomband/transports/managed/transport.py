@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.errors import UserError
+from phantomband.core.errors import Refused, UserError
 from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
 from phantomband.transports.managed.client import ClientProgram
 from phantomband.transports.managed.extended_port import new_cookie
 from phantomband.transports.managed.program import Command
 from phantomband.transports.managed.server import ManagedListener
+
+SLOWNESS = 35.0
+"""Seconds. snowflake's client takes a connection at once and looks for a proxy then: 5 for its own addresses, 10 at the
+broker, 10 for the proxy, and a second try after as much (`DataChannelTimeout`, `ReconnectTimeout`)."""
 
 COOKIE_FILE = "extended_orport_auth_cookie"
 
@@ -24,6 +28,8 @@ class ManagedTransport(Transport):
         client: the program in the client's role, which other transports may share.
         folder: for what its servers keep.
     """
+
+    slowness = SLOWNESS
 
     def __init__(
         self, name: str, command: Command, client: ClientProgram, folder: Path, random: RandomSource = os.urandom
@@ -40,6 +46,9 @@ class ManagedTransport(Transport):
 
     async def dial(self, address: Address, accept: Accept, timeout: float) -> Connection:
         return await self._client.dial(self.name, address, accept, timeout)
+
+    def explained(self, problem: Refused) -> Refused:
+        return self._client.explained(problem)
 
     def configure(self, folder: Path, options: Mapping[str, str]) -> None:
         """What stands behind the `?` goes to the program. Its keys are where the constructor said."""
