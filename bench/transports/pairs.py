@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
-from phantomband.transports.base import Address, Buffer, Connection, Receiver, Transport
+from phantomband.transports.base import Address, Connection, Receiver, Transport
 from phantomband.transports.registry import make
+from phantomband_cli.pt.splice import Half
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 import managed_pt
@@ -32,37 +33,6 @@ import managed_pt
 LOOPBACK = "127.0.0.1"
 TICKS = os.sysconf("SC_CLK_TCK")
 PROGRAMS = managed_pt.PROGRAMS
-
-
-class Half:
-    """One side of a forwarder: what it receives goes out at the other."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.other: Half | None = None
-        self._early: list[bytes] = []
-
-    def join(self, other: Half) -> None:
-        self.other, other.other = other, self
-        for a, b in ((self, other), (other, self)):
-            for data in a._early:
-                b.connection.write(data)
-
-    def received(self, data: Buffer) -> None:
-        if self.other is None:
-            self._early.append(bytes(data))
-            return
-        self.other.connection.write(bytes(data))
-        if self.other.connection.congested:
-            self.connection.pause_reading()
-
-    def writable(self) -> None:
-        if self.other is not None:
-            self.other.connection.resume_reading()
-
-    def closed(self, error: Exception | None) -> None:
-        if self.other is not None:
-            self.other.connection.close()
 
 
 async def forward(near: Transport, far: Transport, target: Address) -> None:
@@ -73,15 +43,16 @@ async def forward(near: Transport, far: Transport, target: Address) -> None:
         others: list[Half] = []
 
         def accept(connection: Connection) -> Receiver:
-            others.append(Half(connection))
+            others.append(Half(connection, _gone))
             return others[0]
 
         await far.dial(target, accept, 10.0)
         half.join(others[0])
 
     def accept(connection: Connection) -> Receiver:
-        half = Half(connection)
-        task = asyncio.get_running_loop().create_task(connect(half))
+        loop, half = asyncio.get_running_loop(), Half(connection, _gone)
+        loop.call_soon(connection.pause_reading)  # again: uvloop begins to read behind connection_made, paused or not
+        task = loop.create_task(connect(half))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         return half
@@ -89,6 +60,10 @@ async def forward(near: Transport, far: Transport, target: Address) -> None:
     listener = await near.listen(LOOPBACK, 0, accept)
     print(json.dumps([listener.port, dict(near.parameters())]), flush=True)
     await asyncio.Event().wait()
+
+
+def _gone(half: Half) -> None:
+    """Nothing is kept of it here."""
 
 
 @contextmanager

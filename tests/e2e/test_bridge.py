@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from e2e_client import Running, client
-from e2e_net import PHANTOMBAND, Network, die_with_parent, need, succeed, until
+from e2e_net import PHANTOMBAND, Network, die_with_parent, need, socks_when_up, succeed, until
 from e2e_servers import PAGE, WebServer
 from e2e_socks import Address, connect, receive_all
 from phantomband.core.bridge_line import BridgeLine
 from phantomband.core.netdir.certified import CertifiedView
 from phantomband.core.netdir.requests import GetChanges, GetGenesis, GetView, GetViewDiff
-from phantomband_cli.control import ClientControl, NoAnswer
+from phantomband_cli.control import ClientControl
 
 pytestmark = pytest.mark.e2e
 
@@ -37,7 +37,7 @@ def test_a_line_and_an_empty_directory_are_enough(network: Network, web: WebServ
         [*map(str, command), *settings], stderr=subprocess.PIPE, preexec_fn=die_with_parent
     ) as process:
         try:
-            socks = until("the client is up", lambda: _address_when_up(run_dir / "client.sock"))
+            socks = until("the client is up", lambda: socks_when_up(run_dir / "client.sock"))
             curl = (need("curl", "curl"), "-sS", "--fail", "--max-time", "60", "--noproxy", "")
             assert succeed(*curl, "--socks5-hostname", socks, f"http://localhost:{web.port}/").decode() == PAGE
             with ClientControl(run_dir / "client.sock") as control:
@@ -46,15 +46,6 @@ def test_a_line_and_an_empty_directory_are_enough(network: Network, web: WebServ
         finally:
             process.terminate()
     assert (tmp_path / "data" / "genesis.json").exists()
-
-
-def _address_when_up(socket: Path) -> str | None:
-    try:
-        with ClientControl(socket) as control:
-            status = control.status()
-    except NoAnswer:
-        return None
-    return status.socks_address if status.bootstrap.percent == 100 else None
 
 
 async def fetch(running: Running, web: WebServer) -> None:

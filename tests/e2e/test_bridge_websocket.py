@@ -9,10 +9,9 @@ from pathlib import Path
 import proxies
 import pytest
 import web_rig
-from e2e_net import PHANTOMBAND, Network, die_with_parent, need, succeed, until
+from e2e_net import PHANTOMBAND, Network, die_with_parent, need, socks_when_up, succeed, until
 from e2e_net import network as start
 from e2e_servers import PAGE, WebServer, content, sha256
-from phantomband_cli.control import ClientControl, NoAnswer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -50,7 +49,7 @@ def test_a_page_comes_through_proxy_and_nginx(over_websocket: Network, web: WebS
             [*map(str, command)], stderr=(tmp_path / "log").open("wb"), preexec_fn=die_with_parent
         ) as process:
             try:
-                socks = until("the client is up", lambda: address_when_up(run_dir / "client.sock"))
+                socks = until("the client is up", lambda: socks_when_up(run_dir / "client.sock"))
                 curl = (need("curl", "curl"), "-sS", "--fail", "--max-time", "60", "--noproxy", "")
                 base = ("--socks5-hostname", socks, f"http://localhost:{web.port}")
                 assert succeed(*curl, *base[:2], f"{base[2]}/").decode() == PAGE
@@ -61,12 +60,3 @@ def test_a_page_comes_through_proxy_and_nginx(over_websocket: Network, web: WebS
         log = (tmp_path / "log").read_text()
         assert "secret" not in log
         assert str(proxy.port) not in log
-
-
-def address_when_up(socket: Path) -> str | None:
-    try:
-        with ClientControl(socket) as control:
-            status = control.status()
-    except NoAnswer:
-        return None
-    return status.socks_address if status.bootstrap.percent == 100 else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_net import PHANTOMBAND, Network, die_with_parent, need, succeed, until
+from e2e_net import PHANTOMBAND, Network, die_with_parent, need, socks_when_up, succeed, until
 from e2e_net import network as start
 from e2e_servers import PAGE, WebServer
 from middlebox import Middlebox, middlebox
@@ -52,15 +52,6 @@ class Client:
         return done.stdout.decode()
 
 
-def _socks(socket: Path) -> str | None:
-    try:
-        with ClientControl(socket) as control:
-            status = control.status()
-    except NoAnswer:
-        return None
-    return str(status.socks_address) if status.bootstrap.percent == 100 else None
-
-
 @contextmanager
 def client(run_dir: Path, data: Path, *settings: str) -> Iterator[Client]:
     command = [*PHANTOMBAND, "client", "--quiet", "--data-dir", data, "--set", "socks_port=0", *settings]
@@ -69,7 +60,7 @@ def client(run_dir: Path, data: Path, *settings: str) -> Iterator[Client]:
         [*map(str, command), "--set", f"run_dir={run_dir}"], stderr=log, preexec_fn=die_with_parent
     ) as process:  # fmt: skip
         try:
-            yield Client(run_dir, until("the client is up", lambda: _socks(run_dir / "client.sock"), 90))
+            yield Client(run_dir, until("the client is up", lambda: socks_when_up(run_dir / "client.sock"), 90))
         except BaseException as e:
             e.add_note(f"{_state(run_dir / 'client.sock')}\n{said.read_text(errors='replace')[-4000:]}")
             raise

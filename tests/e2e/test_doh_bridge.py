@@ -6,10 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from e2e_net import PHANTOMBAND, die_with_parent, need, succeed, until
+from e2e_net import PHANTOMBAND, die_with_parent, need, socks_when_up, succeed, until
 from e2e_net import network as start
 from e2e_servers import PAGE, WebServer, content, sha256
-from phantomband_cli.control import ClientControl, NoAnswer
 from unbound_rig import UNBOUND, free_port, unbound
 
 pytestmark = [
@@ -43,19 +42,10 @@ def _fetch(run_dir: Path, data: Path, line: str, web: WebServer) -> None:
         [*map(str, command), *settings], stderr=subprocess.PIPE, preexec_fn=die_with_parent
     ) as process:
         try:
-            socks = until("the client is up", lambda: _address(run_dir / "client.sock"))
+            socks = until("the client is up", lambda: socks_when_up(run_dir / "client.sock"))
             curl = (need("curl", "curl"), "-sS", "--fail", "--max-time", "100", "--noproxy", "")
             base = f"http://localhost:{web.port}"
             assert succeed(*curl, "--socks5-hostname", socks, f"{base}/").decode() == PAGE
             assert sha256(succeed(*curl, "--socks5-hostname", socks, f"{base}/bytes/{SIZE}")) == sha256(content(SIZE))
         finally:
             process.terminate()
-
-
-def _address(control: Path) -> str | None:
-    try:
-        with ClientControl(control) as client:
-            status = client.status()
-    except NoAnswer:
-        return None
-    return status.socks_address if status.bootstrap.percent == 100 else None

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from e2e_net import PHANTOMBAND, Network, die_with_parent, need, succeed, until
+from e2e_net import PHANTOMBAND, Network, die_with_parent, need, socks_when_up, succeed, until
 from e2e_servers import PAGE, WebServer
-from phantomband_cli.control import ClientControl, NoAnswer, ask_services
+from phantomband_cli.control import ClientControl, ask_services
 from phantomband_cli.testnet.ports import free_ports
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -52,7 +52,7 @@ def test_a_client_gets_through_and_the_network_does_not_know(
     before = network.ask("directory", "members")["relays"]
     for _ in range(2):  # the second start is a warm one: the view is stored, the bridge's keys are not
         with running([*client, "--set", "socks_port=0", "--set", f"run_dir={run_dir}"], tmp_path / "log"):
-            socks = until("the client is up", lambda: _socks(run_dir / "client.sock"), 90)
+            socks = until("the client is up", lambda: socks_when_up(run_dir / "client.sock"), 90)
             curl = (need("curl", "curl"), "-sS", "--fail", "--max-time", "60", "--noproxy", "")
             assert succeed(*curl, "--socks5-hostname", socks, f"http://localhost:{web.port}/").decode() == PAGE
             with ClientControl(run_dir / "client.sock") as control:
@@ -76,12 +76,3 @@ def _line(config: Path) -> str:
         [*map(str, PHANTOMBAND), "bridge", "line", "--config", str(config), "--transport", "tls"], capture_output=True
     )
     return done.stdout.decode().strip()
-
-
-def _socks(socket: Path) -> str | None:
-    try:
-        with ClientControl(socket) as control:
-            status = control.status()
-    except NoAnswer:
-        return None
-    return str(status.socks_address) if status.bootstrap.percent == 100 else None

@@ -6,19 +6,13 @@ from collections import defaultdict
 from itertools import groupby
 
 import pytest
+from egress_rig import PlainLink
 from fakes import FakeConnection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from phantomband.core.cell import CELL_BYTES
 from phantomband.runtime import egress as module
 from phantomband.runtime.egress import CIRCUIT_CAP, LINK_CAP, LINK_QUEUE_CAP, TURN_CELLS, WRITE_CELLS, Egress
-
-
-class PlainLink:
-    """Seals nothing, so that tests see the cells."""
-
-    def seal(self, cells: bytes | bytearray | memoryview) -> bytearray:
-        return bytearray(cells)
 
 
 def cell(circuit: int, number: int) -> bytes:

@@ -3,83 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from fakes import FakeConnection
+from egress_rig import ADAPTIVE, CONSTANT, SLOT, PlainLink, Rig, TimedConnection, cell, cells, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phantomband.core.cell import CELL_BYTES, LINK_CIRCUIT, Command, encode
+from phantomband.core.cell import CELL_BYTES, LINK_CIRCUIT
 from phantomband.core.errors import Bug
-from phantomband.core.shaping import Mode, Schedule, Shape, make_pacer
+from phantomband.core.shaping import Mode, Schedule, Shape
 from phantomband.runtime.egress import CIRCUIT_CAP, LINK_QUEUE_CAP, Egress
-from phantomband.runtime.paced_egress import PAD, Fill, PacedEgress, no_fill
+from phantomband.runtime.paced_egress import PAD
 from virtual import run_virtual
-from world import Seeded
-
-CONSTANT = Shape(Mode.CONSTANT, Schedule.FIXED, 128)
-"""Four cells a slot, 32 slots a second."""
-ADAPTIVE = Shape(Mode.ADAPTIVE, Schedule.FIXED, 512)
-SLOT = 1 / 32
-
-
-class PlainLink:
-    """Seals nothing, so that tests see the cells."""
-
-    def seal(self, cells: bytes | bytearray | memoryview) -> bytearray:
-        return bytearray(cells)
-
-
-class TimedConnection(FakeConnection):
-    """Notes when it was written to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.times: list[float] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        super().write(data)
-        self.times.append(asyncio.get_running_loop().time())
-
-
-def cell(circuit: int, number: int) -> bytes:
-    return encode(circuit.to_bytes(4, "big"), Command.RELAY, number.to_bytes(4, "big"))
-
-
-def cells(circuit: int, count: int, first: int = 0) -> bytes:
-    return b"".join(cell(circuit, first + i) for i in range(count))
-
-
-def names(data: bytes) -> list[tuple[int, int] | str]:
-    """(circuit, number) of each cell, PAD of a padding cell."""
-    each = [data[i : i + CELL_BYTES] for i in range(0, len(data), CELL_BYTES)]
-    return ["PAD" if c == PAD else (int.from_bytes(c[:4], "big"), int.from_bytes(c[5:9], "big")) for c in each]
-
-
-class Rig:
-    def __init__(self, shape: Shape = CONSTANT, fill: Fill = no_fill) -> None:
-        self.connection = TimedConnection()
-        self.given_up: list[bytes] = []
-        now = asyncio.get_running_loop().time()
-        pacer = make_pacer(shape, now, Seeded(1))
-        assert pacer is not None
-        self.egress = PacedEgress(PlainLink(), self.connection, self.given_up.append, pacer, fill)  # type: ignore[arg-type]
-
-    @property
-    def slots(self) -> list[list[tuple[int, int] | str]]:
-        return [names(data) for data in self.connection.written]
-
-
-def run(test: Callable[[Rig], Coroutine[Any, Any, None]], *, shape: Shape = CONSTANT, fill: Fill = no_fill) -> None:
-    async def main() -> None:
-        rig = Rig(shape, fill)
-        await test(rig)
-        rig.egress.stop()
-
-    run_virtual(main())
-
 
 # ---- slots -------------------------------------------------------------------------------------------------
 
@@ -328,91 +264,3 @@ def test_a_stopped_queue_sends_nothing_more_whatever_comes() -> None:
 
     for shape in (CONSTANT, ADAPTIVE):
         run(test, shape=shape)
-
-
-# ---- adaptive ----------------------------------------------------------------------------------------------
-
-
-def test_while_an_adaptive_link_is_silent_its_own_cells_leave_at_once() -> None:
-    async def test(rig: Rig) -> None:
-        assert not rig.egress.active
-        rig.egress.add(cells(0, 2))
-        assert rig.slots == [[(0, 0), (0, 1)]]
-        await asyncio.sleep(1000)
-        assert len(rig.slots) == 1
-        rig.connection.congest()
-        rig.egress.add(cells(0, 1, 2))
-        rig.connection.congest(False)
-        rig.egress.drain()
-        assert rig.slots[1:] == [[(0, 2)]]
-
-    run(test, shape=ADAPTIVE)
-
-
-@pytest.mark.parametrize("ours", [True, False])
-def test_a_circuits_cell_of_either_direction_begins_the_slots(ours: bool) -> None:
-    async def test(rig: Rig) -> None:
-        await asyncio.sleep(0.7)
-        if ours:
-            rig.egress.add(cells(1, 1))
-        else:
-            rig.egress.carried()
-        assert not rig.slots
-        await asyncio.sleep(0.01)
-        assert rig.egress.active
-        assert rig.slots == [[(1, 0) if ours else "PAD"]]
-        rig.egress.add(cells(0, 1))
-        assert len(rig.slots) == 1, "and now the link's own cells wait for them too"
-        await asyncio.sleep(0.125)
-        assert rig.slots[1:] == [[(0, 0)]]
-
-    run(test, shape=ADAPTIVE)
-
-
-def test_an_adaptive_link_that_carries_nothing_any_more_falls_silent_and_begins_again() -> None:
-    async def test(rig: Rig) -> None:
-        for _ in range(2):
-            rig.egress.add(cells(1, 1))
-            await asyncio.sleep(75)
-            assert rig.egress.active
-            await asyncio.sleep(1200)
-            assert not rig.egress.active
-            seen = len(rig.slots)
-            await asyncio.sleep(1000)
-            assert len(rig.slots) == seen
-
-    run(test, shape=ADAPTIVE)
-
-
-# ---- from one to the other ---------------------------------------------------------------------------------
-
-
-def test_what_waits_and_what_was_counted_goes_over_both_ways() -> None:
-    async def test(rig: Rig) -> None:
-        rig.egress.add(cells(1, 6))
-        await asyncio.sleep(SLOT * 1.5)
-        plain = Egress(PlainLink(), rig.connection, rig.given_up.append)  # type: ignore[arg-type]
-        plain.take_over(rig.egress)
-        assert rig.slots == [[(1, 0), (1, 1), (1, 2), (1, 3)], [(1, 4), (1, 5)]]
-        assert (plain.waiting, plain.cells_sent, plain.padding_sent) == (0, 6, 0)
-        await asyncio.sleep(1)
-        assert len(rig.slots) == 2, "the old queue has stopped"
-
-    run(test)
-
-
-@pytest.mark.parametrize("shape", [CONSTANT, ADAPTIVE])
-def test_cells_that_waited_for_a_congested_link_leave_in_slots_once_it_is_paced(shape: Shape) -> None:
-    async def main() -> None:
-        rig = Rig(shape)
-        plain = Egress(PlainLink(), rig.connection, rig.given_up.append)  # type: ignore[arg-type]
-        rig.connection.congest()
-        plain.add(cells(1, 3))
-        rig.connection.congest(False)
-        rig.egress.take_over(plain)
-        assert not rig.slots
-        await asyncio.sleep(0.3)
-        assert [n for slot in rig.slots for n in slot if n != "PAD"] == [(1, 0), (1, 1), (1, 2)]
-        rig.egress.stop()
-
-    run_virtual(main())

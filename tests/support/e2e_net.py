@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from e2e_socks import Address
-from phantomband_cli.control import ClientControl, ask_services, circuit_json, status_json
+from phantomband_cli.control import ClientControl, NoAnswer, ask_services, circuit_json, status_json
 
 PHANTOMBAND = (sys.executable, "-m", "phantomband_cli.main")
 WITH_CHANGES = Path(__file__).with_name("e2e_up.py")
@@ -77,6 +77,16 @@ def succeed(*command: str | Path, seconds: float = 60.0, **options: Any) -> byte
 def die_with_parent() -> None:
     """In a child: nothing of a test outlives the tests, even if they are killed."""
     _LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
+def socks_when_up(control: Path) -> str | None:
+    """The SOCKS5 address of the client with this control socket; None until it is up."""
+    try:
+        with ClientControl(control) as client:
+            status = client.status()
+    except NoAnswer:
+        return None
+    return str(status.socks_address) if status.bootstrap.percent == 100 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from e2e_net import PHANTOMBAND, Network, die_with_parent, need, succeed, until
+from e2e_net import PHANTOMBAND, Network, die_with_parent, need, socks_when_up, succeed, until
 from e2e_net import network as start
 from e2e_servers import PAGE, WebServer
-from phantomband_cli.control import ClientControl, NoAnswer
 from phantomband_cli.testnet.ports import free_ports
 
 
@@ -40,18 +39,9 @@ def client(network: Network, folder: Path, line: str, plugin: str) -> Iterator[t
         [*map(str, command), *settings], stderr=log, preexec_fn=die_with_parent
     ) as process:  # fmt: skip
         try:
-            yield until("the client is up", lambda: _address_when_up(run_dir / "client.sock")), process
+            yield until("the client is up", lambda: socks_when_up(run_dir / "client.sock")), process
         finally:
             process.terminate()
-
-
-def _address_when_up(socket: Path) -> str | None:
-    try:
-        with ClientControl(socket) as control:
-            status = control.status()
-    except NoAnswer:
-        return None
-    return status.socks_address if status.bootstrap.percent == 100 else None
 
 
 def children(pid: int, word: str) -> list[int]:

@@ -56,6 +56,20 @@ class Rig:
         return not (self.exit.open or self.joined.client.streams or self.joined.exit.streams)
 
 
+def hold(rig: Rig) -> tuple[asyncio.Event, asyncio.Event]:
+    """(set when the exit begins to connect, to be set before it does)."""
+    reached, go = asyncio.Event(), asyncio.Event()
+    real = rig.exit._open
+
+    async def slow(handler: SocketStream, address: str, port: int) -> None:
+        reached.set()
+        await go.wait()
+        await real(handler, address, port)
+
+    rig.exit._open = slow  # type: ignore[method-assign]
+    return reached, go
+
+
 def run(
     test: Callable[[Rig], Coroutine[Any, Any, None]],
     rules_: ExitRules | None = None,

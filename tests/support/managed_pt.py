@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxies import exactly
+
 LOOPBACK = "127.0.0.1"
 PATIENCE = 60.0
 
@@ -98,24 +100,14 @@ def dial(proxy: int, port: int, arguments: Mapping[str, str]) -> socket.socket:
         line = ";".join(f"{key}={value}" for key, value in arguments.items()).encode()
         name, password = line[:255], line[255:] or b"\0"
         s.sendall(b"\x05\x01\x02")
-        assert _take(s, 2) == b"\x05\x02"
+        assert exactly(s, 2) == b"\x05\x02"
         s.sendall(b"\x01" + bytes([len(name)]) + name + bytes([len(password)]) + password)
-        assert _take(s, 2) == b"\x01\x00"
+        assert exactly(s, 2) == b"\x01\x00"
         s.sendall(b"\x05\x01\x00\x01" + socket.inet_aton(LOOPBACK) + port.to_bytes(2, "big"))
-        answer = _take(s, 10)
+        answer = exactly(s, 10)
         if answer[1]:
             raise ConnectionError(f"SOCKS5 reply {answer[1]}")
     except BaseException:
         s.close()
         raise
     return s
-
-
-def _take(s: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        part = s.recv(count - len(data))
-        if not part:
-            raise ConnectionError("the proxy closed")
-        data += part
-    return data

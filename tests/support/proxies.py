@@ -95,11 +95,12 @@ def answering(answer: bytes) -> Serve:
 
 
 def exactly(connection: socket.socket, size: int) -> bytes:
+    """Raises: ConnectionError."""
     data = b""
     while len(data) < size:
         part = connection.recv(size - len(data))
         if not part:
-            raise OSError("the client closed")
+            raise ConnectionError("the other end closed")
         data += part
     return data
 

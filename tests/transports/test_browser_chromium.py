@@ -24,6 +24,7 @@ from phantomband.transports.browser import hello as hellos
 from phantomband.transports.browser.persona import load_all
 from phantomband.transports.tls.identity import Identity
 from phantomband_cli import fingerprint
+from proxies import exactly
 from utls import Fingerprint
 
 pytestmark = pytest.mark.slow
@@ -204,13 +205,3 @@ def http2_frames(profile: Path) -> list[tuple[int, bytes]]:
                     return frames
             except OSError:
                 continue  # a connection that Chromium made ahead and did not use
-
-
-def exactly(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = sock.recv(size - len(data))
-        if not part:
-            raise OSError("Chromium closed")
-        data += part
-    return data

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional, cast
 
 import typer
 
+from phantomband_cli.arguments import Directory, Json, Lane, Mix, Nodes, SocksPort, TransportName
 from phantomband_cli.federation import commands as federation_commands
 from phantomband_cli.inspect import commands as inspect_commands
+from phantomband_cli.testnet import commands as testnet_commands
 
 if TYPE_CHECKING:
     from phantomband_cli.config_check import Kind
@@ -37,135 +39,16 @@ directory_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="D
 bridge_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Bridges: one node to begin at.")
 app.add_typer(directory_app, name="directory")
 app.add_typer(bridge_app, name="bridge")
+testnet_commands.register(testnet_app)
 inspect_commands.register(directory_app, bridge_app)
 federation_commands.register(directory_app, node_app)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON value, for scripts.")]
-Directory = Annotated[Optional[Path], typer.Option("--dir", help="Where the test network keeps its files.")]  # noqa: UP045
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, stronger than file and environment.")]
 ConfigFile = Annotated[Optional[Path], typer.Option("--config", help="Configuration file (TOML).")]  # noqa: UP045
 Plugins = Annotated[
     list[str] | None, typer.Option("--pt", help='"NAME exec PROGRAM": a transport program; may be repeated.')
 ]
 RunDir = Annotated[Optional[Path], typer.Option("--run-dir", help="Where the client's control socket is.")]  # noqa: UP045
-
-Nodes = Annotated[int, typer.Option(help="Nodes; each is four processes.")]
-Mix = Annotated[str, typer.Option(help="Mixing strategy: none, threshold, timed, pool, poisson or slots.")]
-Padding = Annotated[str, typer.Option(help="How nodes pace and pad links: off, adaptive or constant.")]
-ProfileChoice = Annotated[
-    str, typer.Option("--profile", help="The client's: fast, balanced or strong; nodes then mix and pad.")
-]
-Lane = Annotated[str, typer.Option(help="How cells move between the services of a node: unix or grpc.")]
-TransportName = Annotated[
-    str,
-    typer.Option("--transport", help="How to the guard: auto, tls, quic, websocket, obfs4, doh or tcp."),
-]
-SocksPort = Annotated[int, typer.Option(help="Port of the SOCKS5 proxy; 0: any free one.")]
-HttpPort = Annotated[Optional[int], typer.Option(help="Port of an HTTP CONNECT proxy; 0: any free one.")]  # noqa: UP045
-Exits = Annotated[int, typer.Option(help="Nodes that are exits; 0: half of them.")]
-EpochSeconds = Annotated[int, typer.Option(help="Between two views, after twenty epochs of a second.")]
-Work = Annotated[str, typer.Option(help="What a node's stamp costs: none, tiny, small, public or large.")]
-Probation = Annotated[int, typer.Option(help="Epochs in which newcomers are neither guard nor exit.")]
-Directories = Annotated[int, typer.Option(help="Nodes that vote on the view; 0: four.")]
-
-
-Subnet = Annotated[str, typer.Option(help="First two numbers of the containers' addresses.")]
-Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Directory to write into; absent: standard output, with the usual subnet."),
-]
-
-
-@testnet_app.command("up")
-def network_up(
-    nodes: Nodes = 6,
-    mix: Mix = "none",
-    lane: Lane = "unix",
-    transport: TransportName = "tls",
-    socks_port: SocksPort = 9150,
-    http_port: HttpPort = None,
-    exits: Exits = 0,
-    directories: Directories = 0,
-    padding: Padding = "off",
-    profile: ProfileChoice = "fast",
-    epoch_seconds: EpochSeconds = 30,
-    work: Work = "none",
-    probation: Probation = 0,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is up, and leave it running.")] = False,
-    directory: Directory = None,
-    json: Json = False,
-) -> None:
-    """Start a test network; without --detach it ends with Ctrl-C."""
-    from phantomband_cli.testnet import command
-    from phantomband_cli.testnet.options import Options
-
-    options = Options(
-        nodes,
-        mix,
-        lane,
-        transport,
-        socks_port,
-        http_port,
-        exits,
-        directories,
-        padding,
-        profile,
-        epoch_seconds,
-        work,
-        probation,
-    )
-    command.up(options, directory, detach, json)
-
-
-@testnet_app.command("down")
-def network_down(
-    directory: Directory = None, quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing.")] = False
-) -> None:
-    """Stop the test network; leaves nothing running."""
-    from phantomband_cli.testnet import command
-
-    command.down(directory, quiet)
-
-
-@testnet_app.command("status")
-def network_status(directory: Directory = None, json: Json = False) -> None:
-    """What runs and what it does. Exit code 1 if no test network runs."""
-    from phantomband_cli.testnet import command
-
-    raise typer.Exit(command.status(directory, json))
-
-
-@testnet_app.command("compose")
-def network_compose(
-    nodes: Nodes = 6,
-    mix: Mix = "none",
-    lane: Lane = "unix",
-    exits: Exits = 0,
-    transport: TransportName = "tls",
-    subnet: Subnet = "10.86",
-    padding: Padding = "off",
-    profile: ProfileChoice = "fast",
-    directories: Directories = 0,
-    out: Out = None,
-) -> None:
-    """Write compose.yaml: the same network as containers."""
-    from phantomband_cli.compose import generate, render
-    from phantomband_cli.testnet.options import Options
-
-    options = Options(
-        nodes=nodes,
-        mix=mix,
-        lane=lane,
-        exits=exits,
-        transport=transport,
-        padding=padding,
-        profile=profile,
-        directories=directories,
-    )
-    if out is None:
-        sys.stdout.write(render(options, subnet))
-    else:
-        print(f"wrote {generate(out, options, subnet)}")
 
 
 @app.command("client")

@@ -8,8 +8,8 @@ from phantomband.core.circuit.loops import MAX_OUT
 from phantomband.core.circuit.paced import PacedCircuits
 from phantomband.core.circuit.relay_types import RelayLimits
 from phantomband.core.onion import OWN
-from phantomband.core.stream.endpoint import MAX_CONTROL
 from phantomband.core.stream.messages import EndReason, Message, encode, encode_pace, target
+from phantomband.core.stream.slot_queue import MAX_CONTROL
 from world import Recorder, World
 
 PATH = ("r1", "r2", "r3")

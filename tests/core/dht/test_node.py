@@ -36,7 +36,6 @@ from phantomband.core.errors import Forged, Malformed
 
 NETWORK = b"n" * 32
 NOW = 1_000_000.0
-REQUESTS = (Ping, Find, Get, Store)
 
 
 def verify(encoded: bytes) -> SignedRecord:
@@ -66,7 +65,7 @@ class Net:
             here, effect = waits.popleft()
             if isinstance(effect, Finished):
                 self.finished.append(effect)
-            elif isinstance(effect.message, REQUESTS):
+            elif isinstance(effect.message, Request):
                 self.sent.append(effect.message)
                 waits += self.carry(here, effect.contact, effect.message, now)
 
@@ -78,12 +77,12 @@ class Net:
             return [(here, effect) for effect in here.lost(request.nonce, contact, now)]
         data = encode(request)
         out = there.request(decode_request_untrusted(data), here.own.ip, now)
-        answers = [one.message for one in out if isinstance(one, Send) and not isinstance(one.message, REQUESTS)]
+        answers = [one.message for one in out if isinstance(one, Send) and not isinstance(one.message, Request)]
         (reply,) = [encode(one) for one in answers]
         assert len(reply) <= len(data)
         back = here.answer(decode_answer_untrusted(reply), contact, now)
         return [(here, effect) for effect in back] + [
-            (there, one) for one in out if isinstance(one, Finished) or isinstance(one.message, REQUESTS)
+            (there, one) for one in out if isinstance(one, Finished) or isinstance(one.message, Request)
         ]
 
     def join_all(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from phantomband.core.circuit.client import CircuitState, ClientCircuit
+from phantomband.core.circuit.relay import RelayMachine
 from phantomband.core.circuit.relay_types import RelayLimits
 from phantomband.core.errors import Refused
 from phantomband.core.ids import CircuitId, NodeId
@@ -21,11 +22,11 @@ from phantomband_client.circuits import (
     BUILD_SECONDS,
     BUSY_SECONDS,
     IDLE_SECONDS,
-    STREAMS_PER_CIRCUIT,
     CircuitPool,
     ExitsBusy,
     Isolation,
 )
+from phantomband_client.managed import STREAMS_PER_CIRCUIT
 from virtual import run_virtual
 from world import Recorder, World
 
@@ -224,9 +225,8 @@ def test_a_circuit_that_is_not_answered_is_given_up_in_time_and_destroyed() -> N
 
 def test_a_circuit_that_a_relay_destroys_fails_at_once() -> None:
     async def test(rig: Rig) -> None:
-        rig.world.relays["r2"].machine.limits = SimpleNamespace(  # type: ignore[assignment]
-            circuits=0, circuits_per_link=0, pending_handshakes=0, stray_cells=10, streams_per_circuit=1
-        )
+        relay = rig.world.relays["r2"]
+        relay.machine = RelayMachine(relay, lambda: relay.exit, RelayLimits(circuits=0))
         start = asyncio.get_running_loop().time()
         with pytest.raises(Refused, match="could not be built"):
             await rig.pool.get(isolation(), WEB)

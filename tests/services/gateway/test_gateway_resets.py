@@ -1,4 +1,4 @@
-"""What the gateway does when the mixer's lane to it breaks."""
+"""What the gateway tells the relay and its peers when the mixer's lane breaks, or the mixer drops circuits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 from fakes import FakeConnection
 from link_rig import LISTENER, NETWORK, NODE
 from phantomband.core.cell import CELL_BYTES, Command, encode
+from phantomband.core.ids import LinkId
 from phantomband.core.link import Cells, dial
-from phantomband.runtime.frames import Frame
+from phantomband.runtime.frames import Frame, overflow
 from phantomband.runtime.lane.base import Driver, LanePeer
 from phantomband.runtime.link_driver import DESTROY_ALL
 from phantomband_gateway.service import GatewayParts, GatewayService
@@ -25,39 +26,64 @@ class FakeLane:
     buffered = 0
 
     def __init__(self) -> None:
-        self.sent: list[int] = []
+        self.sent: list[tuple[int, bytes]] = []
+
+    @property
+    def kinds(self) -> list[int]:
+        return [kind for kind, _ in self.sent]
 
     def send(self, kind: int, parts: Sequence[bytes | bytearray | memoryview]) -> bool:
-        self.sent.append(kind)
+        self.sent.append((kind, b"".join(parts)))
         return True
+
+
+class Rig:
+    """A gateway with one link."""
+
+    def __init__(self, path: Path) -> None:
+        parts = GatewayParts(
+            path, "unix:x", "unix:x", Driver.UNIX, NETWORK, NODE, LISTENER, {}, (), (), 4, 4, Seeded(1)
+        )
+        self.service, self.lane, self.connection = GatewayService(parts), FakeLane(), FakeConnection()
+        self.service._relay = self.lane  # type: ignore[assignment]
+        self.mixer = self.service._accept_lane(LanePeer("mixer", 1))
+        receiver = self.service.links.accept(self.connection)
+        self.peer = dial(NETWORK, NODE, LISTENER.public, None, Seeded(2))
+        receiver.received(self.peer.start())
+        list(self.peer.receive(self.connection.take()))
+        ((self.link, self.driver),) = self.service.links.by_id.items()
 
 
 def test_peers_and_the_relay_are_told_at_once_and_what_waits_for_circuits_is_dropped(tmp_path: Path) -> None:
     async def main() -> None:
-        parts = GatewayParts(
-            tmp_path, "unix:x", "unix:x", Driver.UNIX, NETWORK, NODE, LISTENER, {}, (), (), 4, 4, Seeded(1)
-        )
-        service, lane, connection = GatewayService(parts), FakeLane(), FakeConnection()
-        service._relay = lane  # type: ignore[assignment]
-        mixer = service._accept_lane(LanePeer("mixer", 1))
-        receiver = service.links.accept(connection)
-        peer = dial(NETWORK, NODE, LISTENER.public, None, Seeded(2))
-        receiver.received(peer.start())
-        list(peer.receive(connection.take()))
-        (driver,) = service.links.by_id.values()
-        connection.congest()
-        driver.send(encode(b"\0\0\0\1", Command.RELAY) * 100)
-        mixer.down()
-        assert lane.sent == [Frame.LINK_UP, Frame.RESET]
-        assert driver.waiting == 1
-        connection.congest(False)
-        driver.writable()
-        (cells,) = [e.data for e in peer.receive(connection.take()) if isinstance(e, Cells)]
+        rig = Rig(tmp_path)
+        rig.connection.congest()
+        rig.driver.send(encode(b"\0\0\0\1", Command.RELAY) * 100)
+        rig.mixer.down()
+        assert rig.lane.kinds == [Frame.LINK_UP, Frame.RESET]
+        assert rig.driver.waiting == 1
+        rig.connection.congest(False)
+        rig.driver.writable()
+        (cells,) = [e.data for e in rig.peer.receive(rig.connection.take()) if isinstance(e, Cells)]
         assert bytes(cells) == DESTROY_ALL
-        service.link_cells(driver, bytes(CELL_BYTES))  # nothing goes to the relay while the mixer is away
-        assert Frame.CELLS not in lane.sent
-        assert service.status()["cells_dropped"] == 1
-        driver.abort()
+        rig.service.link_cells(rig.driver, bytes(CELL_BYTES))  # nothing goes to the relay while the mixer is away
+        assert Frame.CELLS not in rig.lane.kinds
+        assert rig.service.status()["cells_dropped"] == 1
+        rig.driver.abort()
+        await asyncio.sleep(0)
+
+    run_virtual(main())
+
+
+def test_the_relay_is_told_which_circuits_the_mixer_dropped(tmp_path: Path) -> None:
+    async def main() -> None:
+        rig = Rig(tmp_path)
+        rig.lane.sent.clear()
+        told = overflow(rig.link, b"\0\0\0\1")
+        rig.mixer.frame(Frame.OVERFLOW, memoryview(bytearray(told)))
+        rig.mixer.frame(Frame.OVERFLOW, memoryview(overflow(LinkId(rig.link + 1), b"\0\0\0\1")))
+        assert rig.lane.sent == [(Frame.OVERFLOW, told)], "nothing of links that are gone"
+        rig.driver.abort()
         await asyncio.sleep(0)
 
     run_virtual(main())

@@ -7,20 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fakes import FakeConnection
-from link_rig import LISTENER, NETWORK, NODE
 from mixer_rig import Rig, Run, cell, runner
 from phantomband.core.cell import LINK_CIRCUIT, Command, encode
 from phantomband.core.circuit.batch import MAX_CELLS
-from phantomband.core.ids import LinkId
-from phantomband.core.link import dial
 from phantomband.core.mixing.slots import PAD
-from phantomband.runtime.frames import Frame, overflow
-from phantomband.runtime.lane.base import Driver, LanePeer
 from phantomband.runtime.settings import MIX_NAMES
-from phantomband_gateway.service import GatewayParts, GatewayService
-from virtual import run_virtual
-from world import Seeded
 
 ROOM = 300
 DESTROY_ALL = encode(LINK_CIRCUIT, Command.DESTROY)
@@ -79,39 +70,6 @@ def test_a_dropped_circuit_ends_at_once_and_its_late_cells_are_swallowed(run: Ru
         assert rig.lane.cells == [(1, destroy(7)), (2, cell(5, 0))]
 
     run(test, strategy="timed", **SLOW)
-
-
-def test_the_gateway_tells_the_relay_which_circuits_the_mixer_dropped(tmp_path: Path) -> None:
-    class Lane:
-        up, buffered = True, 0
-
-        def __init__(self) -> None:
-            self.sent: list[tuple[int, bytes]] = []
-
-        def send(self, kind: int, parts: tuple[bytes, ...]) -> bool:
-            self.sent.append((kind, b"".join(parts)))
-            return True
-
-    async def main() -> None:
-        parts = GatewayParts(
-            tmp_path, "unix:x", "unix:x", Driver.UNIX, NETWORK, NODE, LISTENER, {}, (), (), 4, 4, Seeded(1)
-        )
-        service, lane, connection = GatewayService(parts), Lane(), FakeConnection()
-        service._relay = lane  # type: ignore[assignment]
-        mixer = service._accept_lane(LanePeer("mixer", 1))
-        receiver = service.links.accept(connection)
-        peer = dial(NETWORK, NODE, LISTENER.public, None, Seeded(2))
-        receiver.received(peer.start())
-        ((link, driver),) = service.links.by_id.items()
-        lane.sent.clear()
-        told = overflow(link, b"\0\0\0\1")
-        mixer.frame(Frame.OVERFLOW, memoryview(bytearray(told)))
-        mixer.frame(Frame.OVERFLOW, memoryview(overflow(LinkId(link + 1), b"\0\0\0\1")))
-        assert lane.sent == [(Frame.OVERFLOW, told)], "nothing of links that are gone"
-        driver.abort()
-        await asyncio.sleep(0)
-
-    run_virtual(main())
 
 
 # ---- the link's own cells ----------------------------------------------------------------------------------------

@@ -8,11 +8,10 @@ import socket
 from typing import Any
 
 import pytest
-from exit_rig import Rig, echo, rules, run, through
+from exit_rig import Rig, echo, hold, rules, run, through
 from fake_names import Inline, Names
 from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.core.stream.messages import EndReason, target
-from phantomband.runtime.splice import SocketStream
 from phantomband_relay import exit as module
 from phantomband_relay.exit import BEGINS_BURST
 
@@ -178,15 +177,7 @@ def test_a_circuit_opens_only_so_many_streams_a_second() -> None:
 
 def test_a_client_that_ends_while_we_connect_leaves_nothing() -> None:
     async def test(rig: Rig) -> None:
-        reached, go = asyncio.Event(), asyncio.Event()
-        real = rig.exit._open
-
-        async def slow(handler: SocketStream, address: str, port: int) -> None:
-            reached.set()
-            await go.wait()
-            await real(handler, address, port)
-
-        rig.exit._open = slow  # type: ignore[method-assign]
+        reached, go = hold(rig)
         closed = asyncio.Event()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

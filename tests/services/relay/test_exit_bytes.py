@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from exit_rig import Rig, echo, reset, run, through
+from exit_rig import Rig, Serve, echo, hold, reset, run, through
 from phantomband.core.stream.congestion import CongestionParameters
 from phantomband.core.stream.credit import STREAM_WINDOW
 from phantomband.core.stream.messages import target
 from phantomband.core.stream.stream import OUTBOX_HIGH
-from phantomband.runtime.splice import SocketStream
 from world import Seeded
 
 
@@ -103,20 +102,26 @@ def test_a_targets_reset_reaches_the_application() -> None:
     run(test)
 
 
+def until_reset() -> tuple[asyncio.Future[BaseException], Serve]:
+    """A target that says that it is ready, and how its connection was reset."""
+    seen: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"ready")
+        try:
+            await reader.read(-1)
+        except ConnectionResetError as e:
+            seen.set_result(e)
+        else:
+            seen.set_exception(AssertionError("an end, not a reset"))
+        writer.transport.abort()
+
+    return seen, serve
+
+
 def test_an_applications_reset_reaches_the_target() -> None:
     async def test(rig: Rig) -> None:
-        seen: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"ready")
-            try:
-                await reader.read(-1)
-            except ConnectionResetError as e:
-                seen.set_result(e)
-            else:
-                seen.set_exception(AssertionError("an end, not a reset"))
-            writer.transport.abort()
-
+        seen, serve = until_reset()
         async with through(rig, serve) as (reader, writer):
             await reader.readexactly(5)
             reset(writer)
@@ -128,16 +133,7 @@ def test_an_applications_reset_reaches_the_target() -> None:
 
 def test_the_death_of_the_circuit_resets_both_connections() -> None:
     async def test(rig: Rig) -> None:
-        seen: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"ready")
-            try:
-                await reader.read(-1)
-            except ConnectionResetError as e:
-                seen.set_result(e)
-            writer.transport.abort()
-
+        seen, serve = until_reset()
         async with through(rig, serve) as (reader, _):
             await reader.readexactly(5)
             rig.joined.exit.gone()
@@ -179,15 +175,7 @@ def test_data_before_the_connection_stands_is_kept_bounded_and_delivered() -> No
     """Credit for it would let a client fill the exit's memory by a target that never answers."""
 
     async def test(rig: Rig) -> None:
-        reached, go = asyncio.Event(), asyncio.Event()
-        real = rig.exit._open
-
-        async def slow(handler: SocketStream, address: str, port: int) -> None:
-            reached.set()
-            await go.wait()
-            await real(handler, address, port)
-
-        rig.exit._open = slow  # type: ignore[method-assign]
+        reached, go = hold(rig)
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
         handler = rig.open(target("127.0.0.1", server.sockets[0].getsockname()[1]))
         assert handler.stream is not None

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON value, for scripts.")]
+from phantomband_cli.arguments import Json
+
 Config = Annotated[Optional[Path], typer.Option("--config", help="A node's or client's file (TOML).")]  # noqa: UP045
 NodeConfigFile = Annotated[Optional[Path], typer.Option("--config", help="The node's file (TOML).")]  # noqa: UP045
 Directory = Annotated[Optional[Path], typer.Option("--dir", help="Where a test network keeps its files.")]  # noqa: UP045

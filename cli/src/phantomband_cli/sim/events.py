@@ -23,6 +23,10 @@ class Events:
         self._count += 1
         heapq.heappush(self._heap, (max(when, self.now), self._count, call))
 
+    def after(self, seconds: float, call: Call) -> None:
+        """`call` in so many seconds."""
+        self.at(self.now + seconds, call)
+
     def run(self, until: float, done: Callable[[], bool]) -> None:
         """Runs calls until `done`, or none is left before `until`."""
         while self._heap and self._heap[0][0] <= until and not done():

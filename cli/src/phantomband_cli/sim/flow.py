@@ -54,7 +54,7 @@ class Server:
         self.received.add(data)
         while self._due and self._due[0][0] <= self.received.bytes:
             exchange = self._due.popleft()[1]
-            self._events.at(self._events.now + exchange.wait, partial(self._answer, exchange.answer))
+            self._events.after(exchange.wait, partial(self._answer, exchange.answer))
 
     def _answer(self, size: int) -> None:
         if self.wire is not None:
@@ -91,7 +91,7 @@ class Flow:
         self._think()
 
     def _think(self) -> None:
-        self._events.at(self._events.now + self._session.think(), self._page)
+        self._events.after(self._session.think(), self._page)
 
     def _page(self) -> None:
         if self._events.now >= self._end:

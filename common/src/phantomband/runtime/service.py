@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from phantomband.core.errors import UserError
 from phantomband.proto import node_pb2, node_pb2_grpc
 from phantomband.runtime.allocator import tune_allocator
+from phantomband.runtime.arguments import C, parse
 from phantomband.runtime.lane.grpc_driver import SERVER_OPTIONS
 
 DRAIN_SECONDS = 10.0
@@ -169,6 +170,17 @@ def mistake(error: UserError) -> NoReturn:
     """Tells the person who started us, without a traceback; exit code 2 says that starting again will not help."""
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(2) from None
+
+
+def run_service(
+    service: str, kind: type[C], run: Callable[[C], Coroutine[Any, Any, None]], argv: Sequence[str] | None
+) -> None:
+    """A service's entry point: reads its configuration by the command line, then runs it."""
+    try:
+        config = parse(service, kind, argv)
+    except UserError as e:
+        mistake(e)
+    run_main(run(config))
 
 
 def run_main(main: Coroutine[Any, Any, None]) -> None:

@@ -11,10 +11,9 @@ import structlog
 from phantomband.core.bridge_line import BridgeLine, parse_all
 from phantomband.core.errors import UserError
 from phantomband.core.netdir.genesis_file import load_genesis
-from phantomband.runtime.arguments import parse
 from phantomband.runtime.log import configure
 from phantomband.runtime.pluggable import programs
-from phantomband.runtime.service import make_private, mistake, run_main, serve
+from phantomband.runtime.service import make_private, run_service, serve
 from phantomband.runtime.settings import ClientConfig
 from phantomband.transports.base import Transport
 from phantomband.transports.browser.persona import for_session
@@ -80,11 +79,7 @@ async def _serve(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    try:
-        config = parse("client", ClientConfig, argv)
-    except UserError as e:
-        mistake(e)
-    run_main(run(config))
+    run_service("client", ClientConfig, run, argv)
 
 
 if __name__ == "__main__":

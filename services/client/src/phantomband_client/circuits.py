@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from phantomband.core.circuit.client import CircuitState, ClientCircuit
+from phantomband.core.circuit.client import ClientCircuit
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Refused
 from phantomband.core.handshake.ntor import RelayKeys
@@ -23,6 +22,7 @@ from phantomband.core.stream.messages import Target
 from phantomband.runtime.shared import SharedAttempts
 
 from phantomband_client.guard_link import GuardLink
+from phantomband_client.managed import Isolation, Managed
 
 BUILD_SECONDS = 10.0
 """A circuit that is not built by then is given up."""
@@ -39,9 +39,6 @@ SWEEP_SECONDS = 1.0
 BUSY_SECONDS = 10.0
 """An exit that had no room for a stream is not chosen for so long."""
 
-STREAMS_PER_CIRCUIT = 1000
-"""Streams that we put on one circuit."""
-
 BUILD_RETRIES = 6
 """Circuits tried for one stream before it fails."""
 
@@ -50,9 +47,6 @@ COMMON_PORT = 443
 
 ANY_PORT = 0
 """Any exit will do, as for RESOLVE."""
-
-Isolation = tuple[str, bytes, bytes, str, int]
-"""(listener, user, password, host, port)."""
 
 
 class ExitsBusy(Refused):
@@ -71,44 +65,6 @@ class Paths(Protocol):
         self, guard: GuardLink, port: int, address: str | None, exclude: frozenset[NodeId]
     ) -> tuple[ViewEntry, ...]:
         """A path through this guard, without the relays in `exclude`, to an exit for the target. Raises: Refused."""
-
-
-@dataclass(slots=True, eq=False)
-class Managed:
-    """A circuit and what it is used for."""
-
-    path: tuple[ViewEntry, ...]
-    guard: GuardLink
-    number: int
-    started: float
-    isolation: Isolation | None = None
-    first_used: float | None = None
-    last_used: float = 0.0
-    retired: bool = False
-    usable: bool = False
-    """Built, and its exit keeps the profile's pace."""
-    circuit: ClientCircuit | None = None
-    built: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    @property
-    def open(self) -> bool:
-        return self.usable and self.circuit is not None and self.circuit.state is CircuitState.OPEN
-
-    @property
-    def has_room(self) -> bool:
-        """Whether it takes another stream; the exit refuses one more than 1,024."""
-        return self.streams < STREAMS_PER_CIRCUIT
-
-    @property
-    def streams(self) -> int:
-        return len(self.circuit.endpoint.streams) if self.circuit is not None else 0
-
-    def serves(self, port: int, address: str | None) -> bool:
-        """Whether the exit's policy may allow the target; every exit resolves names (port 0)."""
-        policy = self.path[-1].policy
-        if not port:
-            return policy.is_exit
-        return policy.allows(address, port) if address is not None else policy.might_allow_port(port)
 
 
 class CircuitPool:

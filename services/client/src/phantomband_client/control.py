@@ -14,8 +14,8 @@ from phantomband.runtime.settings import ClientConfig
 
 from phantomband_client.choice.chooser import Chooser
 from phantomband_client.choice.memory import Known
-from phantomband_client.circuits import Managed
 from phantomband_client.guard_link import GuardLink
+from phantomband_client.managed import Managed
 from phantomband_client.network_view import NetworkView
 from phantomband_client.proxy import Proxy
 from phantomband_client.session import Session

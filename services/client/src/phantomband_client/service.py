@@ -21,13 +21,13 @@ from phantomband.runtime.service import Service, new_incarnation
 from phantomband.runtime.settings import ClientConfig
 
 from phantomband_client.choice.chooser import Chooser
-from phantomband_client.circuits import Managed
 from phantomband_client.clock_check import ClockOff
 from phantomband_client.control import ControlRpc, Progress
 from phantomband_client.first_links import FirstLinks
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.guards import StoredGuards
 from phantomband_client.http_connect import HttpNegotiation
+from phantomband_client.managed import Managed
 from phantomband_client.network_view import NetworkView
 from phantomband_client.proxy import Application, Choose, Negotiating, Proxy
 from phantomband_client.session import Session

@@ -8,13 +8,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import grpc.aio
-from phantomband.core.errors import UserError
 from phantomband.proto import directory_pb2, gateway_pb2_grpc, relay_pb2_grpc
-from phantomband.runtime.arguments import parse, target
+from phantomband.runtime.arguments import target
 from phantomband.runtime.keystore import publish_node_id
 from phantomband.runtime.log import configure
 from phantomband.runtime.rpc import local_channel
-from phantomband.runtime.service import Service, make_private, mistake, new_incarnation, run_main, serve
+from phantomband.runtime.service import Service, make_private, new_incarnation, run_service, serve
 from phantomband.runtime.settings import NodeConfig
 
 from phantomband_directory.adapters import GrpcParts, GrpcPeerNetwork
@@ -106,11 +105,7 @@ async def run(config: NodeConfig) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    try:
-        config = parse("directory", NodeConfig, argv)
-    except UserError as e:
-        mistake(e)
-    run_main(run(config))
+    run_service("directory", NodeConfig, run, argv)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,15 @@ import asyncio
 import os
 from collections.abc import Sequence
 
-from phantomband.core.errors import ConfigError, Malformed, UserError
+from phantomband.core.errors import ConfigError, Malformed
 from phantomband.core.link import LinkKey
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.genesis_file import load_genesis
-from phantomband.runtime.arguments import parse, target
+from phantomband.runtime.arguments import target
 from phantomband.runtime.keystore import load_or_create, wait_node_id
 from phantomband.runtime.log import configure
 from phantomband.runtime.pluggable import programs
-from phantomband.runtime.service import make_private, mistake, run_main, serve
+from phantomband.runtime.service import make_private, run_service, serve
 from phantomband.runtime.settings import NodeConfig
 from phantomband.transports.base import Address
 from phantomband.transports.registry import make
@@ -84,11 +84,7 @@ async def run(config: NodeConfig) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    try:
-        config = parse("gateway", NodeConfig, argv)
-    except UserError as e:
-        mistake(e)
-    run_main(run(config))
+    run_service("gateway", NodeConfig, run, argv)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from phantomband.core.errors import UserError
 from phantomband.core.mixing.shuffle import Draw
-from phantomband.runtime.arguments import parse, target
+from phantomband.runtime.arguments import target
 from phantomband.runtime.log import configure
-from phantomband.runtime.service import make_private, mistake, run_main, serve
+from phantomband.runtime.service import make_private, run_service, serve
 from phantomband.runtime.settings import NodeConfig
 
 from phantomband_mixer.service import MixerService, strategy
@@ -27,11 +26,7 @@ async def run(config: NodeConfig) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    try:
-        config = parse("mixer", NodeConfig, argv)
-    except UserError as e:
-        mistake(e)
-    run_main(run(config))
+    run_service("mixer", NodeConfig, run, argv)
 
 
 if __name__ == "__main__":

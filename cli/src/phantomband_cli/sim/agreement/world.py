@@ -8,31 +8,17 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from phantomband.core.errors import Malformed
+from phantomband.core.netdir import voting_events
 from phantomband.core.netdir.certified import CertifiedView, verify_untrusted
 from phantomband.core.netdir.pool import DescriptorPool
 from phantomband.core.netdir.voting import Voting
-from phantomband.core.netdir.voting_events import (
-    BallotKind,
-    BallotReceived,
-    Broadcast,
-    Certified,
-    DescriptorsAdded,
-    Effect,
-    Event,
-    Evidence,
-    FetchDescriptors,
-    FetchView,
-    FetchVotes,
-    Memory,
-    Remember,
-    ViewArrived,
-)
+from phantomband.core.netdir.voting_events import BallotKind, Memory
 
 from phantomband_cli.sim.agreement.documents import START, descriptor_of, genesis_of, key_of
 from phantomband_cli.sim.agreement.liars import told
 from phantomband_cli.sim.agreement.measures import Measures
 from phantomband_cli.sim.agreement.scenario import Lie, Scenario
-from phantomband_cli.sim.dht.delays import access, one_way
+from phantomband_cli.sim.delays import access, one_way
 from phantomband_cli.sim.events import Events
 
 SKEW = 1.0
@@ -108,7 +94,7 @@ class World:
         self._nodes += 1
         for seat in seats:
             seat.pool.add(signed, now + SKEW)
-            self._handle(seat, DescriptorsAdded())
+            self._handle(seat, voting_events.DescriptorsAdded())
 
     def _tell_half(self) -> None:
         half = self._dice.randrange(2)
@@ -127,44 +113,44 @@ class World:
             self._do(seat, voting.tick(self._events.now + seat.skew + 1e-6))
             self._wake(seat)
 
-    def _handle(self, seat: Seat, event: Event) -> None:
+    def _handle(self, seat: Seat, event: voting_events.Event) -> None:
         if seat.alive:
             try:
                 self._do(seat, seat.voting.handle(event, self._events.now + seat.skew))
             except Malformed:
                 return
 
-    def _do(self, seat: Seat, effects: list[Effect]) -> None:
+    def _do(self, seat: Seat, effects: list[voting_events.Effect]) -> None:
         for effect in effects:
             if not seat.alive:
                 return
             self._carry_out(seat, effect)
 
-    def _carry_out(self, seat: Seat, effect: Effect) -> None:
+    def _carry_out(self, seat: Seat, effect: voting_events.Effect) -> None:
         match effect:
-            case Remember(memory):
+            case voting_events.Remember(memory):
                 signs = memory.signed_epoch > seat.memory.signed_epoch
                 seat.memory = memory
                 if signs and seat.lie is None and self._dice.random() < self.scenario.killed:
                     self._kill(seat)
-            case Broadcast(kind, data):
+            case voting_events.Broadcast(kind, data):
                 self._broadcast(seat, kind, data)
-            case FetchDescriptors(source, digests):
+            case voting_events.FetchDescriptors(source, digests):
                 self._ask(seat, source, partial(self._give_descriptors, digests=digests))
-            case FetchVotes(source, epoch, digests):
+            case voting_events.FetchVotes(source, epoch, digests):
                 self._ask(seat, source, partial(self._give_votes, epoch=epoch, digests=digests))
-            case FetchView(source):
+            case voting_events.FetchView(source):
                 self._ask(seat, source, self._give_view)
-            case Certified(certified):
+            case voting_events.Certified(certified):
                 self._holds(seat, certified)
-            case Evidence(directory):
+            case voting_events.Evidence(directory):
                 self._measures.accused.add(directory)
 
     def _kill(self, seat: Seat) -> None:
         """Between the memory and the sending; a new machine has the memory and the newest view."""
         seat.alive = False
         self._measures.kills += 1
-        self._events.at(self._events.now + self.scenario.restart, partial(self._restart, seat))
+        self._events.after(self.scenario.restart, partial(self._restart, seat))
 
     def _restart(self, seat: Seat) -> None:
         key = key_of(seat.index)
@@ -190,7 +176,7 @@ class World:
             if kind is BallotKind.SIGNATURE:
                 self._measures.signed(message)
             wait = self._held_back(seat, other, kind)
-            self._events.at(self._events.now + wait, partial(self._send, seat, other, BallotReceived(kind, message)))
+            self._events.after(wait, partial(self._send, seat, other, voting_events.BallotReceived(kind, message)))
 
     def _held_back(self, seat: Seat, other: Seat, kind: BallotKind) -> float:
         """A late liar's vote comes to half of them after their echoes, as its echo shortly before they count."""
@@ -200,10 +186,10 @@ class World:
         at = self._clock.echo_deadline(epoch) if kind is BallotKind.VOTE else self._clock.sign_deadline(epoch)
         return max(0.0, at - self._events.now - 2 * access(self._dice))
 
-    def _send(self, seat: Seat, other: Seat, event: Event) -> None:
+    def _send(self, seat: Seat, other: Seat, event: voting_events.Event) -> None:
         if not self._lost(seat, other):
             way = one_way(seat.access, other.access, self._dice)
-            self._events.at(self._events.now + way, partial(self._handle, other, event))
+            self._events.after(way, partial(self._handle, other, event))
 
     def _lost(self, seat: Seat, other: Seat) -> bool:
         epoch = self._clock.epoch_at(self._events.now)
@@ -217,17 +203,17 @@ class World:
         source = source or next(one for one in self._seats if one.index == index)
         if source.alive and not self._lost(seat, source) and not self._lost(source, seat):
             ways = one_way(seat.access, source.access, self._dice) + one_way(source.access, seat.access, self._dice)
-            self._events.at(self._events.now + ways, partial(give, seat, source))
+            self._events.after(ways, partial(give, seat, source))
 
     def _give_descriptors(self, seat: Seat, source: Seat, digests: tuple[bytes, ...]) -> None:
         for digest in digests:
             if (signed := source.pool.get(digest)) is not None:
                 seat.pool.add(signed, self._events.now + SKEW)
-        self._handle(seat, DescriptorsAdded())
+        self._handle(seat, voting_events.DescriptorsAdded())
 
     def _give_votes(self, seat: Seat, source: Seat, epoch: int, digests: tuple[bytes, ...]) -> None:
         for data in source.voting.votes(epoch, digests):
-            self._handle(seat, BallotReceived(BallotKind.VOTE, data))
+            self._handle(seat, voting_events.BallotReceived(BallotKind.VOTE, data))
 
     def _give_view(self, seat: Seat, source: Seat) -> None:
         if source.newest is None or not seat.alive:
@@ -238,4 +224,4 @@ class World:
             return
         if seat.newest is None or certified.view.epoch > seat.newest.view.epoch:
             self._holds(seat, certified)
-        self._handle(seat, ViewArrived(certified))
+        self._handle(seat, voting_events.ViewArrived(certified))

@@ -14,21 +14,9 @@ from __future__ import annotations
 import random
 from itertools import cycle
 
+from phantomband.core.dht import messages
 from phantomband.core.dht.contact import Contact, number
 from phantomband.core.dht.lookup import Held
-from phantomband.core.dht.messages import (
-    MAX_CONTACTS,
-    Answer,
-    Find,
-    Found,
-    Get,
-    Ping,
-    Pong,
-    RecordAnswer,
-    Request,
-    Store,
-    StoreAnswer,
-)
 from phantomband.core.dht.record import SignedRecord
 from phantomband.core.dht.store import Outcome
 
@@ -63,7 +51,7 @@ class Cabal:
 
     def impostors(self, target: int) -> tuple[Contact, ...]:
         """The honest ones closest to `target`, with addresses and link keys of fellows."""
-        named = zip(self._honest.closest(target, MAX_CONTACTS), cycle(self._near(target)), strict=False)
+        named = zip(self._honest.closest(target, messages.MAX_CONTACTS), cycle(self._near(target)), strict=False)
         return tuple(Contact(one.node_id, fellow.link_key, fellow.ip, fellow.port) for one, fellow in named)
 
     def _near(self, target: int) -> list[Contact]:
@@ -83,23 +71,25 @@ class Liar:
         self.own = own
         self._cabal, self._registry, self._lie = cabal, registry, lie
 
-    def answer(self, request: Request, now: float) -> Answer | None:
+    def answer(self, request: messages.Request, now: float) -> messages.Answer | None:
         match request:
-            case Ping():
-                return Pong(request.nonce, self._proof(request))
+            case messages.Ping():
+                return messages.Pong(request.nonce, self._proof(request))
             case _ if self._lie is Lie.DROP:
                 return None
-            case Find():
-                return Found(request.nonce, self._proof(request), self._contacts(request), self._held(request, now))
-            case Get():
-                return RecordAnswer(request.nonce, self._record(request, now))
-            case Store():
-                return StoreAnswer(request.nonce, Outcome.STORED)
+            case messages.Find():
+                return messages.Found(
+                    request.nonce, self._proof(request), self._contacts(request), self._held(request, now)
+                )
+            case messages.Get():
+                return messages.RecordAnswer(request.nonce, self._record(request, now))
+            case messages.Store():
+                return messages.StoreAnswer(request.nonce, Outcome.STORED)
 
-    def _proof(self, request: Ping | Find) -> bytes:
+    def _proof(self, request: messages.Ping | messages.Find) -> bytes:
         return self._registry.prove(self.own, request.nonce, request.sender.node_id) if request.prove else b""
 
-    def _contacts(self, request: Find) -> tuple[Contact, ...]:
+    def _contacts(self, request: messages.Find) -> tuple[Contact, ...]:
         target = number(request.target)
         match self._lie:
             case Lie.IMPERSONATE:
@@ -108,13 +98,13 @@ class Liar:
                 return self._cabal.fellows(target)
         return self._cabal.and_made_up(target)
 
-    def _held(self, request: Find, now: float) -> Held | None:
+    def _held(self, request: messages.Find, now: float) -> Held | None:
         if self._lie is Lie.POISON:
             return Held(FAR_VERSION, self._cabal.dice.getrandbits(256).to_bytes(32, "big"), RECORD_BYTES)
         old = self._old(request.target, now)
         return Held(old.version, old.digest, RECORD_BYTES) if old is not None else None
 
-    def _record(self, request: Get, now: float) -> bytes:
+    def _record(self, request: messages.Get, now: float) -> bytes:
         if self._lie is Lie.POISON:
             made_up = self._registry.make_up(request.key, FAR_VERSION, now)
             return made_up.encoded

@@ -9,24 +9,13 @@ from functools import partial
 from itertools import chain, cycle, repeat
 
 from phantomband.core.dht.contact import Contact, number
-from phantomband.core.dht.messages import (
-    Answer,
-    Find,
-    Found,
-    Get,
-    Ping,
-    Pong,
-    RecordAnswer,
-    Request,
-    Store,
-    StoreAnswer,
-)
+from phantomband.core.dht.messages import Answer, Ping, Request
 from phantomband.core.dht.node import DirectoryNode, Effect
 from phantomband.core.dht.operation import Finished, Goal, Send
 from phantomband.core.dht.record import SignedRecord, record_key
 
+from phantomband_cli.sim.delays import access, one_way
 from phantomband_cli.sim.dht.aim import NEIGHBOURS, sybils
-from phantomband_cli.sim.dht.delays import access, one_way
 from phantomband_cli.sim.dht.liars import Cabal, Liar
 from phantomband_cli.sim.dht.measures import Measures
 from phantomband_cli.sim.dht.population import Addresses, Directory, warm
@@ -42,9 +31,6 @@ LONGEST = 600.0
 
 KNOWN = 4
 """Directories of the genesis file, and as many at random, that a newcomer begins with."""
-
-REQUESTS = (Ping, Find, Get, Store)
-ANSWERS = (Pong, Found, RecordAnswer, StoreAnswer)
 
 Address = tuple[bytes, int]
 
@@ -156,7 +142,7 @@ class World:
             known += [self._dice.choice(self._bad) for _ in range(round(KNOWN * len(self._bad) / len(self._everyone)))]
         newcomer = self._born(contact)
         self._do(newcomer, newcomer.node.join({one.node_id: one for one in known}.values(), self._events.now))
-        self._events.at(self._events.now + 60 * (1 + self._dice.random()), self._publisher(newcomer))
+        self._events.after(60 * (1 + self._dice.random()), self._publisher(newcomer))
 
     def _alive(self, honest: Honest) -> bool:
         own = honest.node.own
@@ -165,7 +151,7 @@ class World:
     def _tick(self, honest: Honest) -> None:
         if self._alive(honest):
             self._do(honest, honest.node.tick(self._events.now))
-            self._events.at(self._events.now + 30, lambda: self._tick(honest))
+            self._events.after(30, lambda: self._tick(honest))
 
     def _publisher(self, honest: Honest) -> Call:
         def publish() -> None:
@@ -204,7 +190,7 @@ class World:
         self._do(
             honest, honest.node.request(Ping(self._dice.randbytes(16), sender, False), sender.ip, self._events.now)
         )
-        self._events.at(self._events.now + self.scenario.flood / len(self._living), self._flood)
+        self._events.after(self.scenario.flood / len(self._living), self._flood)
 
     def _flood_victim(self, victim: Honest, group: Iterator[Contact]) -> None:
         """A Sybil with a chosen id makes itself known to the victim, or to one of those near its key."""
@@ -213,7 +199,7 @@ class World:
             near = self._dice.choice(self._honest_ids.closest(self._aimed_at(victim.node.own), NEIGHBOURS))
             to = self._honest[near.ip, near.port]
         self._do(to, to.node.request(Ping(self._dice.randbytes(16), sender, False), sender.ip, self._events.now))
-        self._events.at(self._events.now + self.scenario.aimed_flood, partial(self._flood_victim, victim, group))
+        self._events.after(self.scenario.aimed_flood, partial(self._flood_victim, victim, group))
 
     def _captured(self) -> float:
         """Part of the victims' tables that is malicious."""
@@ -225,7 +211,7 @@ class World:
         for effect in effects:
             if isinstance(effect, Finished):
                 self._finished(honest, effect)
-            elif isinstance(message := effect.message, REQUESTS):
+            elif isinstance(message := effect.message, Request):
                 self._count(message.pieces)
                 self._ask(honest, effect.contact, message)
 
@@ -263,7 +249,7 @@ class World:
         now = self._events.now
         there = self._alive(other) and other.node.own == contact
         effects = other.node.request(request, honest.node.own.ip, now) if there else []
-        answers = [one.message for one in effects if isinstance(one, Send) and isinstance(one.message, ANSWERS)]
+        answers = [one.message for one in effects if isinstance(one, Send) and isinstance(one.message, Answer)]
         if not answers:
             self._gives_up(honest, deadline)
         for answer in answers:

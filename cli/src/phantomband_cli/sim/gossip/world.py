@@ -16,7 +16,7 @@ from phantomband.core.dht.record import SignedRecord
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NodeId
 
-from phantomband_cli.sim.dht.delays import access, one_way
+from phantomband_cli.sim.delays import access, one_way
 from phantomband_cli.sim.dht.stand_ins import RECORD_BYTES, Registry
 from phantomband_cli.sim.events import Events
 from phantomband_cli.sim.gossip.measures import Measures, Spread
@@ -102,7 +102,7 @@ class World:
         if self._measuring:
             self._spreads[record.digest] = spread = Spread(self._events.now, self._honest, member)
             self._measures.spreads.append(spread)
-        self._events.at(self._events.now + self.scenario.renewed, partial(self._renews, member))
+        self._events.after(self.scenario.renewed, partial(self._renews, member))
 
     def _dies(self, member: Member) -> None:
         """An empty newcomer takes its place."""
@@ -120,7 +120,7 @@ class World:
     def _meets(self, member: Member) -> None:
         if not member.alive:
             return
-        self._events.at(self._events.now + self.scenario.period, partial(self._meets, member))
+        self._events.after(self.scenario.period, partial(self._meets, member))
         peer = self._dice.choice(self._members)
         if peer is member:
             return
@@ -194,4 +194,4 @@ class World:
 
     def _after_way(self, here: Member, there: Member, size: int, call: partial[None]) -> None:
         way = one_way(here.access, there.access, self._dice) + size / self.scenario.bytes_a_second
-        self._events.at(self._events.now + way, call)
+        self._events.after(way, call)

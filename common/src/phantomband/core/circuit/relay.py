@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from phantomband.core.cell import (
-    BODY_BYTES,
     CELL_BYTES,
     CIRCUIT_ID_BYTES,
     HEADER_BYTES,
@@ -20,10 +19,11 @@ from phantomband.core.cell import (
     Command,
 )
 from phantomband.core.circuit.client import CircuitWatcher, ClientCircuit
-from phantomband.core.circuit.loops import LOOP_BYTES
-from phantomband.core.circuit.messages import decode_create_untrusted, decode_extend_untrusted, encode_create
 from phantomband.core.circuit.outbox import ZERO_BODY, Outbox
 from phantomband.core.circuit.relay_circuit import RelayCircuit, RelayLink
+from phantomband.core.circuit.relay_endpoints import RelayEndpoints
+from phantomband.core.circuit.relay_extending import RelayExtending
+from phantomband.core.circuit.relay_handshakes import RelayHandshakes
 from phantomband.core.circuit.relay_pacing import RelayPacing
 from phantomband.core.circuit.relay_types import (
     HandshakeJob,
@@ -34,12 +34,11 @@ from phantomband.core.circuit.relay_types import (
 )
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Malformed, Refused
-from phantomband.core.handshake.ntor import RELAY_BYTES, CircuitKeys, RelayKeys
-from phantomband.core.ids import CircuitId, HopNumber, LinkId, NodeId
-from phantomband.core.onion import MAX_HOPS, OWN, message_room
+from phantomband.core.handshake.ntor import CircuitKeys, RelayKeys
+from phantomband.core.ids import LinkId, NodeId
+from phantomband.core.onion import message_room
 from phantomband.core.stream.congestion import CongestionParameters
 from phantomband.core.stream.endpoint import Endpoint
-from phantomband.core.stream.messages import Message, decode_pace_untrusted, encode
 from phantomband.core.stream.stream import StreamAcceptor
 
 KEEPALIVE_SECONDS = 10.0
@@ -62,20 +61,19 @@ class RelayMachine:
         acceptor: makes, for each circuit, who serves its streams; None when this relay is no exit.
         mixing: seconds that mixing adds to a round trip.
         """
-        self._mixing = mixing
         self.outbox = Outbox(effects.wake)
         self.counters = RelayCounters()
         self.limits = limits or RelayLimits()
         self._effects = effects
         self._acceptor = acceptor
         self._congestion = congestion or CongestionParameters()
+        self._mixing = mixing
         self._links: dict[LinkId, RelayLink] = {}
         self._circuits = 0
-        self._pending = 0
-        self._now = 0.0
-        self._waiting: dict[NodeId, list[tuple[RelayCircuit, bytes]]] = {}
-        self._touched: dict[RelayCircuit, None] = {}
+        self._handshakes = RelayHandshakes(self.limits, effects, self.counters)
         self._pacing = RelayPacing(self.limits, effects, self.counters, self._destroy)
+        self._extending = RelayExtending(effects, self._destroy)
+        self._endpoints = RelayEndpoints(effects, self.counters, self._pacing, self._extending, self._destroy)
 
     # ---- links -------------------------------------------------------------------------------------------------
 
@@ -108,11 +106,11 @@ class RelayMachine:
                 self._drop_circuits(link)
             else:
                 self.link_down(link.id)
-        self._waiting.clear()
+        self._extending.forget()
         for _ in self.outbox.drain():
             pass
         for link in self._links.values():
-            self._send_destroy(link, LINK_CIRCUIT)
+            link.send_destroy(LINK_CIRCUIT)
 
     def start_own(
         self,
@@ -209,7 +207,7 @@ class RelayMachine:
                 case Command.PAD if circuit == LINK_CIRCUIT:
                     pass
                 case Command.CREATE:
-                    self._create(link, circuit, body)
+                    self._handshakes.create_untrusted(link, circuit, body, self._circuits)
                 case Command.CREATED:
                     self._created(link, circuit, body)
                 case Command.DESTROY:
@@ -221,16 +219,7 @@ class RelayMachine:
 
     def flush(self, now: float) -> None:
         """Ends a batch: hands data to streams and sends what windows now allow. Call once after `cells`."""
-        touched, self._touched = self._touched, {}
-        for circuit in touched:
-            if not circuit.alive or circuit.endpoint is None:
-                continue
-            try:
-                circuit.endpoint.deliver()
-                circuit.endpoint.pump(now)
-            except Exception:  # noqa: BLE001 - a fault of ours in one circuit must not stall the others of this batch
-                self.counters.bugs += 1
-                self._destroy(circuit)
+        self._endpoints.flush(now)
 
     def keepalive(self) -> None:
         """Sends a DROP on every circuit that carries streams and looks at it anew; call each KEEPALIVE_SECONDS.
@@ -238,137 +227,51 @@ class RelayMachine:
         A cell that was lost on the way is noticed when the next one does not open: so a circuit that has lost one dies
         soon, with an error for its streams, even when neither end had anything more to say.
         """
-        for link in list(self._links.values()):
-            for owner in list(link.owners.values()):
-                if owner is None or owner.previous_link is not link or owner.endpoint is None:
-                    continue
-                if owner.endpoint.streams and owner not in self._pacing:
-                    owner.send([OWN + encode(Message.DROP, 0)])
-                    self._touch(owner)
+        owners = [(link, owner) for link in self._links.values() for owner in link.owners.values()]
+        self._endpoints.keepalive(o for link, o in owners if o is not None and o.previous_link is link)
+
+    def slots(self, now: float) -> None:
+        """Lets every paced circuit send whose slot has come; call when `RelayEffects.slots_at` said."""
+        self._pacing.slots(now)
 
     # ---- making circuits -----------------------------------------------------------------------------------------
 
-    def _create(self, link: RelayLink, circuit: bytes, body: bytes) -> None:
-        theirs = bool(circuit[0] & 0x80) == link.dialed
-        if circuit == LINK_CIRCUIT or circuit in link.owners or not theirs:
-            raise Malformed("CREATE for a circuit id that the peer may not use now")
-        hop, onion_skin = decode_create_untrusted(body)
-        limits = self.limits
-        full = self._circuits >= limits.circuits or len(link.owners) >= limits.circuits_per_link
-        if full or link.pending >= limits.pending_per_link or self._pending >= limits.pending_handshakes:
-            self.counters.circuits_refused += 1
-            self._send_destroy(link, circuit)
-            return
-        link.owners[circuit] = None
-        link.pending += 1
-        self._pending += 1
-        self._effects.handshake(HandshakeJob(link.id, CircuitId(circuit), HopNumber(hop), onion_skin))
-
     def handshake_done(self, job: HandshakeJob, reply: bytes | None, keys: CircuitKeys | None) -> None:
         """The worker's answer; None for a handshake that failed, which the peer learns as DESTROY."""
-        self._pending -= 1
         link = self._links.get(job.link)
-        if link is not None:
-            link.pending -= 1
-        if link is None or link.owners.get(job.circuit, job) is not None:
-            return  # destroyed meanwhile, or made by another CREATE of the same id: a peer must not use one twice
-        if reply is None or keys is None:
-            del link.owners[job.circuit]
-            self.counters.circuits_refused += 1
-            self._send_destroy(link, job.circuit)
+        if not self._handshakes.done(job, link) or link is None:
             return
-        circuit = RelayCircuit(link, job.circuit, job.hop, keys, self._own_messages)
-        self._attach_endpoint(circuit)
+        if reply is None or keys is None:
+            self._handshakes.failed(job, link)
+            return
+        circuit = RelayCircuit(link, job.circuit, job.hop, keys, self._endpoints.messages)
+        self._endpoints.attach(circuit, self._endpoint(circuit))
         link.owners[job.circuit] = circuit
         link.circuits[job.circuit] = circuit.peel
         self._circuits += 1
         self.counters.circuits_made += 1
         link.out.add(job.circuit + bytes((Command.CREATED,)), reply, ZERO_BODY[len(reply) :])
 
-    def _attach_endpoint(self, circuit: RelayCircuit) -> None:
-        acceptor = self._acceptor() if self._acceptor is not None else NoExit()
-        endpoint = Endpoint(
+    def _endpoint(self, circuit: RelayCircuit) -> Endpoint:
+        return Endpoint(
             message_room(circuit.hop),
             circuit.send,
             self._congestion,
-            acceptor,
+            self._acceptor() if self._acceptor is not None else NoExit(),
             self.limits.streams_per_circuit,
             self._mixing,
         )
-        endpoint.extra = lambda command, data: self._extra(circuit, command, data)
-        endpoint.wake = lambda: self._touch(circuit)
-        circuit.endpoint = endpoint
-
-    def _own_messages(self, circuit: RelayCircuit, marked: list[bytes], sealed: list[bytes], now: float) -> None:
-        """Messages for this hop, behind their marks, and the layers that they came in."""
-        endpoint = circuit.endpoint
-        if endpoint is None:
-            raise Malformed("a message for a circuit that is gone")
-        self._touch(circuit)
-        self._now = now
-        endpoint.messages(marked, sealed, now)
-
-    def _touch(self, circuit: RelayCircuit) -> None:
-        if not self._touched:
-            self._effects.wake()
-        self._touched[circuit] = None
-
-    def _extra(self, circuit: RelayCircuit, command: int, data: bytes) -> None:
-        match command:
-            case Message.LOOP if len(data) == LOOP_BYTES and circuit.endpoint is not None:
-                circuit.endpoint.send_control(encode(Message.LOOPED, 0, data))
-            case Message.PACE:
-                self._pacing.asked(circuit, decode_pace_untrusted(data), self._now)
-            case _:
-                self._extend_asked(circuit, command, data)
-
-    def slots(self, now: float) -> None:
-        """Lets every paced circuit send whose slot has come; call when `RelayEffects.slots_at` said."""
-        self._pacing.slots(now)
-
-    def _extend_asked(self, circuit: RelayCircuit, command: int, data: bytes) -> None:
-        if command != Message.EXTEND or circuit.next_link is not None or circuit.extending is not None:
-            raise Malformed(f"unexpected message command {command}")
-        if circuit.hop >= MAX_HOPS:
-            raise Malformed("a circuit over its longest")
-        node, onion_skin = decode_extend_untrusted(data)
-        circuit.extending = node
-        self._waiting.setdefault(node, []).append((circuit, onion_skin))
-        self._effects.open_link(node)
 
     def link_ready(self, node: NodeId, link_id: LinkId | None) -> None:
         """The link that `open_link` asked for, or None: then the circuits that waited die."""
-        link = self._links.get(link_id) if link_id is not None else None
-        for circuit, onion_skin in self._waiting.pop(node, []):
-            if not circuit.alive:
-                continue
-            if link is None:
-                self._destroy(circuit)
-            else:
-                self._extend(circuit, link, onion_skin)
-
-    def _extend(self, circuit: RelayCircuit, link: RelayLink, onion_skin: bytes) -> None:
-        try:
-            circuit.next_id = link.free_id()
-        except Malformed:
-            self._destroy(circuit)
-            return
-        circuit.next_link = link
-        circuit.next_header = circuit.next_id + bytes((Command.RELAY,))
-        link.owners[circuit.next_id] = circuit
-        body = encode_create(circuit.hop + 1, onion_skin)
-        link.out.add(circuit.next_id + bytes((Command.CREATE,)), body, ZERO_BODY[len(body) :])
+        self._extending.link_ready(node, self._links.get(link_id) if link_id is not None else None)
 
     def _created(self, link: RelayLink, circuit_id: bytes, body: bytes) -> None:
         circuit = link.owners.get(circuit_id)
         if circuit is None:
             self._stray(link)
             return
-        if circuit.next_link is not link or circuit.next_id != circuit_id or circuit.extending is None:
-            raise Malformed("CREATED that nobody asked for")
-        circuit.extending = None
-        link.circuits[circuit_id] = circuit.wrap
-        circuit.send([OWN + encode(Message.EXTENDED, 0, body[:RELAY_BYTES])])
+        self._extending.created(circuit, link, circuit_id, body)
 
     # ---- ending circuits -----------------------------------------------------------------------------------------
 
@@ -411,11 +314,7 @@ class RelayMachine:
             link.owners.pop(circuit_id, None)
             link.circuits.pop(circuit_id, None)
             if link is not lost and (link, circuit_id) != told:
-                self._send_destroy(link, circuit_id)
+                link.send_destroy(circuit_id)
         endpoint, circuit.endpoint = circuit.endpoint, None
         if endpoint is not None:
             endpoint.gone()
-
-    @staticmethod
-    def _send_destroy(link: RelayLink, circuit: bytes) -> None:
-        link.out.add(circuit + bytes((Command.DESTROY,)), ZERO_BODY[:BODY_BYTES], b"")

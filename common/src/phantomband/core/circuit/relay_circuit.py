@@ -8,9 +8,9 @@ from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
-from phantomband.core.cell import CELL_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
+from phantomband.core.cell import BODY_BYTES, CELL_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
 from phantomband.core.circuit.client import CircuitWatcher, ClientCircuit
-from phantomband.core.circuit.outbox import PADDING, OutLink, padded
+from phantomband.core.circuit.outbox import PADDING, ZERO_BODY, OutLink, padded
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Malformed
 from phantomband.core.handshake.ntor import CircuitKeys, RelayKeys
@@ -77,6 +77,10 @@ class RelayLink:
         """It has ended."""
         self.own.pop(circuit.id, None)
         self.circuits.pop(circuit.id, None)
+
+    def send_destroy(self, circuit: bytes) -> None:
+        """Tells the peer that a circuit is no more; LINK_CIRCUIT: all of them."""
+        self.out.add(circuit + bytes((Command.DESTROY,)), ZERO_BODY[:BODY_BYTES], b"")
 
     def lose_own(self) -> None:
         """The circuits of which this relay is the client are gone with the link."""

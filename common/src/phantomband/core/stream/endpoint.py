@@ -12,18 +12,14 @@ proposal 324, section 4.1.4).
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from phantomband.core.errors import Malformed, Refused
-from phantomband.core.onion import MARK_BYTES, OWN
-from phantomband.core.stream.congestion import Congestion, CongestionParameters
-from phantomband.core.stream.credit import (
-    CIRCUIT_EVERY,
-    STREAM_EVERY,
-    ReceivedLedger,
-    SentLedger,
-)
+from phantomband.core.onion import MARK_BYTES
+from phantomband.core.stream.circuit_window import CircuitWindow
+from phantomband.core.stream.congestion import CongestionParameters
+from phantomband.core.stream.credit import STREAM_EVERY
+from phantomband.core.stream.data_sender import DataSender
 from phantomband.core.stream.messages import (
     HEADER_BYTES,
     EndReason,
@@ -36,30 +32,9 @@ from phantomband.core.stream.messages import (
     encode,
     encode_target,
 )
-from phantomband.core.stream.stream import (
-    DATA_AT,
-    OUTBOX_LOW,
-    SIZE_AT,
-    Stream,
-    StreamAcceptor,
-    StreamHandler,
-)
-
-BURST = 16
-"""Cells that one stream sends before the next has its turn."""
-
-MAX_CLOSED = 1024
-"""Closed streams whose late credits are still recognised; the oldest is forgotten first."""
-
-MAX_CONTROL = 4096
-"""Messages of a paced endpoint that wait for their slots; one more breaks the circuit."""
-
-LAST_STREAM = 0xFFFF
-_DROP = OWN + encode(Message.DROP, 0)
-
-SendMessages = Callable[[list[bytes]], list[bytes]]
-"""Seals and queues messages, unpadded behind their marks (`onion.OWN`); gives the innermost sealed layer of each, whose
-last 16 bytes are its tag."""
+from phantomband.core.stream.slot_queue import SlotQueue
+from phantomband.core.stream.stream import DATA_AT, SIZE_AT, SendMessages, Stream, StreamAcceptor, StreamHandler
+from phantomband.core.stream.stream_table import StreamTable
 
 
 class Endpoint:
@@ -81,25 +56,23 @@ class Endpoint:
         mixing: seconds that mixing adds to a round trip.
         """
         self.data_room = room - HEADER_BYTES
-        self.streams: dict[int, Stream] = {}
-        self.congestion = Congestion(parameters, mixing)
         self.extra: Callable[[int, bytes], None] | None = None
         self.wake: Callable[[], None] = _nobody
-        self._send_all = send
         self._acceptor = acceptor
-        self._max_streams = max_streams
-        self._active: deque[Stream] = deque()
+        self._table = StreamTable(max_streams)
+        self.streams = self._table.open
+        self._window = CircuitWindow(parameters, mixing)
+        self.congestion = self._window.congestion
+        self._out = SlotQueue(send)
+        self._sender = DataSender(self.data_room, self._window, send)
         self._touched: list[Stream] = []
         self._late: list[Callable[[], None]] = []
-        self._closed: OrderedDict[int, Stream] = OrderedDict()
-        self._ending: OrderedDict[int, Stream] = OrderedDict()
-        self._sent = SentLedger(CIRCUIT_EVERY)
-        self._received = ReceivedLedger(CIRCUIT_EVERY, parameters.maximum + CIRCUIT_EVERY)
-        self._credited = 0
-        self._last_id = 0
         self._gone = False
-        self.paced = self._choked = False
-        self._control_waiting: deque[bytes] = deque()
+
+    @property
+    def paced(self) -> bool:
+        """Whether everything leaves in slots."""
+        return self._out.paced
 
     # ---- what the user of the endpoint calls -------------------------------------------------------------------
 
@@ -109,60 +82,32 @@ class Endpoint:
         Raises:
             Refused: all stream ids are in use, or the circuit is gone.
         """
-        stream = Stream(self, self._free_id())
+        if self._gone or self._table.full:
+            raise Refused("no room for another stream on this circuit")
+        stream = Stream(self, self._table.free_id())
         stream.handler = handler
         stream.answer_due = Message.RESOLVED if resolve else Message.CONNECTED
         self.streams[stream.id] = stream
         self.send_control(encode(Message.RESOLVE if resolve else Message.BEGIN, stream.id, encode_target(target)))
         return stream
 
-    def _free_id(self) -> int:
-        if self._gone or len(self.streams) >= self._max_streams:
-            raise Refused("no room for another stream on this circuit")
-        for _ in range(LAST_STREAM):
-            self._last_id = self._last_id % LAST_STREAM + 1
-            i = self._last_id
-            if i not in self.streams and i not in self._closed and i not in self._ending:
-                return i
-        raise Refused("all stream ids of this circuit are in use")
-
     def pump(self, now: float) -> int:
         """Sends what the windows allow, streams in turn; returns the number of DATA cells sent.
 
         Nothing is sent here while the endpoint is paced: see `slot`.
         """
-        return 0 if self.paced else self.send_data(now, self._allowed)
-
-    @property
-    def _allowed(self) -> int:
-        """DATA cells that the congestion window has room for."""
-        return self.congestion.window - (self._sent.sent - self._credited)
+        return 0 if self.paced else self._send_data(now, self._window.allowed)
 
     @property
     def idle(self) -> bool:
         """Nothing waits to be sent."""
-        return not self._active and not self._control_waiting
+        return self._sender.idle and not self._out
 
-    def send_data(self, now: float, limit: int) -> int:
-        """Sends up to `limit` DATA cells as far as windows allow, streams in turn; returns how many."""
-        active = self._active
-        budget = total = min(limit, self._allowed)
-        while active:
-            stream = active[0]
-            if budget <= 0 and stream.waiting:
-                break
-            active.popleft()
-            if stream.waiting:
-                budget -= self._emit(stream, min(budget, BURST), now)
-            if stream.waiting and stream.window > 0 and stream.open:
-                active.append(stream)
-                continue
-            stream.active = False
-            if stream.fin_queued and not stream.waiting:
-                self._send_fin(stream)
+    def _send_data(self, now: float, limit: int) -> int:
+        sent = self._sender.send(now, limit, self._send_fin, self._late)
         if self._late:
             self.deliver()
-        return max(0, total - budget)
+        return sent
 
     def deliver(self) -> None:
         """Hands what has arrived to the handlers; call once after each batch of cells."""
@@ -181,23 +126,21 @@ class Endpoint:
             return
         self._gone = True
         self.deliver()
-        streams, self.streams = self.streams, {}
-        for stream in streams.values():
+        streams = list(self.streams.values())
+        self.streams.clear()
+        for stream in streams:
             stream.open = False
             stream.waiting.clear()
             if stream.handler is not None:
                 stream.handler.ended(EndReason.CIRCUIT_GONE)
-        self._active.clear()
+        self._sender.clear()
 
     # ---- pacing ------------------------------------------------------------------------------------------------
 
     def pace(self, paced: bool) -> None:
         """Whether everything leaves in slots from now on, or as it comes (PROTOCOL.md section 4, PACE)."""
-        self.paced = paced
+        self._out.pace(paced)
         if not paced:
-            waiting, self._control_waiting = self._control_waiting, deque()
-            if waiting:
-                self._send_all(list(waiting))
             self.wake()
 
     def slot(self, now: float, cells: int) -> None:
@@ -206,48 +149,21 @@ class Endpoint:
         Raises:
             Malformed: more answers were asked for than the pace lets through; kill the circuit.
         """
-        if self._choked:
-            raise Malformed("the other end asks for more answers than its pace lets through")
-        left = cells - self._send_waiting(cells)
-        left -= self.send_data(now, left)
-        left -= self._send_waiting(left)  # the FIN behind the last data
-        if left > 0:
-            self._send_all([_DROP] * left)
-
-    def _send_waiting(self, limit: int) -> int:
-        waiting = self._control_waiting
-        messages = [waiting.popleft() for _ in range(min(limit, len(waiting)))]
-        if messages:
-            self._send_all(messages)
-        return len(messages)
+        self._out.check()
+        left = cells - self._out.send_waiting(cells)
+        left -= self._send_data(now, left)
+        left -= self._out.send_waiting(left)  # the FIN behind the last data
+        self._out.fill(left)
 
     # ---- sending -----------------------------------------------------------------------------------------------
 
     def activate(self, stream: Stream) -> None:
-        if not stream.active and (stream.window > 0 or not stream.waiting):
-            stream.active = True
-            self._active.append(stream)
+        if self._sender.add(stream):
             self.wake()
 
     def send_control(self, message: bytes) -> None:
         """One message that is not DATA."""
-        if not self.paced:
-            self._send_all([OWN + message])
-        elif len(self._control_waiting) < MAX_CONTROL:
-            self._control_waiting.append(OWN + message)
-        else:
-            self._choked = True
-
-    def _emit(self, stream: Stream, limit: int, now: float) -> int:
-        """Up to `limit` DATA cells of one stream."""
-        full = stream.outbox_bytes >= OUTBOX_LOW
-        sealed = self._send_all(stream.cut(self.data_room, min(limit, stream.window)))
-        self._sent.count(sealed, now)
-        stream.sent.count(sealed, now)
-        stream.window -= len(sealed)
-        if full and stream.outbox_bytes < OUTBOX_LOW and stream.handler is not None:
-            self._late.append(stream.handler.writable)
-        return len(sealed)
+        self._out.add(message)
 
     def _send_fin(self, stream: Stream) -> None:
         if stream.open and not stream.fin_sent:
@@ -257,30 +173,12 @@ class Endpoint:
                 self._close_orderly(stream)
 
     def _close_orderly(self, stream: Stream) -> None:
-        """FIN went both ways. Credits, or an END that crossed our FIN, may still arrive once."""
-        self._forget(stream)
-        self._closed[stream.id] = stream
-        if len(self._closed) > MAX_CLOSED:
-            self._closed.popitem(last=False)
+        self._table.close(stream)
         self._late.append(lambda: _ended(stream, EndReason.DONE))
 
     def end_stream(self, stream: Stream, reason: EndReason) -> None:
-        self._drop_data(stream)
-        self.streams.pop(stream.id, None)
-        self._ending[stream.id] = stream
-        if len(self._ending) > MAX_CLOSED:
-            self._ending.popitem(last=False)
+        self._table.end(stream)
         self.send_control(encode(Message.END, stream.id, bytes((reason,))))
-
-    def _forget(self, stream: Stream) -> None:
-        self._drop_data(stream)
-        self.streams.pop(stream.id, None)
-
-    @staticmethod
-    def _drop_data(stream: Stream) -> None:
-        stream.open = False
-        stream.waiting.clear()
-        stream.outbox_bytes = 0
 
     def credit_stream(self, stream: Stream) -> None:
         while (tag := stream.received.take()) is not None:
@@ -306,15 +204,15 @@ class Endpoint:
         size = message[SIZE_AT] << 8 | message[SIZE_AT + 1]
         if not 0 < size <= self.data_room:
             raise Malformed("a DATA message has 1 byte to its cell's room")
-        if self._received.count(sealed):
-            while (tag := self._received.take()) is not None:
+        if self._window.received.count(sealed):
+            while (tag := self._window.received.take()) is not None:
                 self.send_control(encode(Message.CREDIT, 0, tag))
         stream_id = message[2] << 8 | message[3]
         stream = self.streams.get(stream_id)
         if stream is None:
-            if stream_id not in self._ending:
+            if stream_id not in self._table.ending:
                 raise Malformed("DATA for a stream that is not open")
-            self._ending[stream_id].received.count(sealed)
+            self._table.ending[stream_id].received.count(sealed)
             return
         if stream.fin_received:
             raise Malformed("DATA after FIN")
@@ -346,11 +244,9 @@ class Endpoint:
 
     def _credit(self, stream_id: int, tag: bytes, now: float) -> None:
         if stream_id == 0:
-            left = self._sent.credit_untrusted(tag)
-            self._credited += CIRCUIT_EVERY
-            self.congestion.sample(max(now - left, 1e-6), CIRCUIT_EVERY, now)
+            self._window.credit_untrusted(tag, now)
             return
-        stream = self.streams.get(stream_id) or self._closed.get(stream_id) or self._ending.get(stream_id)
+        stream = self._table.find(stream_id)
         if stream is None:
             raise Malformed("credit for a stream that is not open")
         stream.sent.credit_untrusted(tag)
@@ -361,12 +257,12 @@ class Endpoint:
     def _accept(self, command: int, stream_id: int, data: bytes) -> None:
         if self._acceptor is None or stream_id == 0:
             raise Malformed("this end takes no streams")
-        if stream_id in self.streams or stream_id in self._ending:
+        if stream_id in self.streams or stream_id in self._table.ending:
             raise Malformed("BEGIN for a stream id that is in use")
         target = decode_target_untrusted(data)
-        self._closed.pop(stream_id, None)
+        self._table.forget_closed(stream_id)
         stream = Stream(self, stream_id)
-        if len(self.streams) >= self._max_streams:
+        if self._table.full:
             self.end_stream(stream, EndReason.RESOURCE)
             return
         self.streams[stream_id] = stream
@@ -379,7 +275,7 @@ class Endpoint:
         stream = self.streams.get(stream_id)
         answers = decode_answers_untrusted(data)
         if stream is None:
-            if stream_id not in self._ending:
+            if stream_id not in self._table.ending:
                 raise Malformed("an answer for a stream that is not open")
             return
         if stream.answer_due != command:
@@ -392,7 +288,7 @@ class Endpoint:
     def _fin(self, stream_id: int) -> None:
         stream = self.streams.get(stream_id)
         if stream is None:
-            if stream_id not in self._ending:
+            if stream_id not in self._table.ending:
                 raise Malformed("FIN for a stream that is not open")
             return
         if stream.fin_received:
@@ -405,16 +301,16 @@ class Endpoint:
             self._close_orderly(stream)
 
     def _ended(self, stream_id: int, reason: EndReason) -> None:
-        if self._ending.pop(stream_id, None) is not None:
+        if self._table.ending.pop(stream_id, None) is not None:
             return
         stream = self.streams.get(stream_id)
         if stream is None:
-            if self._closed.pop(stream_id, None) is None:
+            if not self._table.forget_closed(stream_id):
                 raise Malformed("END for a stream that is not open")
             self.send_control(encode(Message.END, stream_id, bytes((EndReason.DONE,))))
             return
         self.send_control(encode(Message.END, stream_id, bytes((EndReason.DONE,))))
-        self._forget(stream)
+        self._table.forget(stream)
         self._late.append(lambda: _ended(stream, reason))
 
 

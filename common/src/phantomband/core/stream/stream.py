@@ -6,6 +6,7 @@ Its `Endpoint` decides when anything is sent; its handler, the user of the strea
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from phantomband.core.onion import MARK_BYTES, OWN
@@ -29,6 +30,11 @@ OUTBOX_LOW = 256 * 1024
 SIZE_AT = MARK_BYTES + 3
 DATA_AT = MARK_BYTES + HEADER_BYTES
 """Offsets in a message behind its mark."""
+
+
+SendMessages = Callable[[list[bytes]], list[bytes]]
+"""Seals and queues messages, unpadded behind their marks (`onion.OWN`); gives the innermost sealed layer of each, whose
+last 16 bytes are its tag."""
 
 
 class StreamHandler(Protocol):
@@ -136,6 +142,12 @@ class Stream:
         self.taking = ready
         if ready and self.open:
             self._endpoint.credit_stream(self)
+
+    def shut(self) -> None:
+        """For the endpoint: nothing is sent any more, and what is queued is lost."""
+        self.open = False
+        self.waiting.clear()
+        self.outbox_bytes = 0
 
     def cut(self, room: int, limit: int) -> list[bytes]:
         """Up to `limit` DATA messages off the front of what waits, each with up to `room` bytes."""

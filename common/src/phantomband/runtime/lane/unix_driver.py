@@ -22,6 +22,7 @@ from phantomband.runtime.lane.base import MAX_FRAME_BYTES, Buffer, LanePeer
 from phantomband.runtime.lane.framing import UNIX_HEADER
 from phantomband.runtime.lane.grpc_driver import CHANNEL_OPTIONS
 from phantomband.runtime.lane.outgoing import CALL_TIMEOUT, LOW_WATER, Attached, LaneLost, Outgoing
+from phantomband.transports.pieces import write_pieces
 
 TOKEN_BYTES = 16
 INCARNATION_BYTES = 8
@@ -32,9 +33,6 @@ fit."""
 
 SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 """The kernel's share of a lane; on Unix sockets only the sender's counts."""
-
-JOIN_BELOW_BYTES = 4096
-"""Buffers smaller than this on average are joined before the write. Our choice, not yet measured."""
 
 SO_SNDBUFFORCE = 32
 """socket(7), Linux: like SO_SNDBUF, beyond net.core.wmem_max; needs CAP_NET_ADMIN."""
@@ -159,10 +157,7 @@ class UnixOutgoing(asyncio.Protocol, Outgoing):
         self._waiting, self._waiting_bytes = [], 0
         if not self.alive:
             return
-        if size < JOIN_BELOW_BYTES * len(waiting):
-            self._transport.write(b"".join(waiting))
-        else:
-            self._transport.writelines(waiting)
+        write_pieces(self._transport, waiting, size)
         if not self._paused:
             self._drained()
 

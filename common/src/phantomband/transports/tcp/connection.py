@@ -12,15 +12,13 @@ import socket
 from typing import cast
 
 from phantomband.transports.base import WRITE_HIGH_WATER, Accept, Buffer, Connection, Receiver, packed_ip
+from phantomband.transports.pieces import write_pieces
 
 READ_BUFFER_BYTES = 256 * 1024
 """As much as one read can give: eight link records."""
 
 LOW_WATER = WRITE_HIGH_WATER // 4
 """A connection that was congested calls `writable` once no more than this waits."""
-
-JOIN_BELOW_BYTES = 4096
-"""Buffers smaller than this on average are joined before the write. Our choice, not yet measured."""
 
 CLOSE_TIMEOUT = 10.0
 """Seconds that a peer has to take what was queued at a close; then the rest is lost."""
@@ -129,10 +127,7 @@ class StreamConnection(asyncio.BufferedProtocol, Connection):
         if self._waiting:
             waiting, size = self._waiting, self._waiting_bytes
             self._waiting, self._waiting_bytes = [], 0
-            if size < JOIN_BELOW_BYTES * len(waiting):
-                self._transport.write(b"".join(waiting))
-            else:
-                self._transport.writelines(waiting)
+            write_pieces(self._transport, waiting, size)
         if not self._paused:
             self._drained()
 

@@ -1,0 +1,76 @@
+"""How circuits grow at a relay: EXTEND, a link to the next relay, CREATE on it, its CREATED back as EXTENDED."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from phantomband.core.cell import Command
+from phantomband.core.circuit.messages import encode_create
+from phantomband.core.circuit.outbox import ZERO_BODY
+from phantomband.core.circuit.relay_circuit import RelayCircuit, RelayLink
+from phantomband.core.circuit.relay_types import RelayEffects
+from phantomband.core.errors import Malformed
+from phantomband.core.handshake.ntor import RELAY_BYTES
+from phantomband.core.ids import NodeId
+from phantomband.core.onion import MAX_HOPS, OWN
+from phantomband.core.stream.messages import Message, encode
+
+
+class RelayExtending:
+    """The circuits of one relay that wait for their next hop."""
+
+    def __init__(self, effects: RelayEffects, destroy: Callable[[RelayCircuit], None]) -> None:
+        self._effects, self._destroy = effects, destroy
+        self._waiting: dict[NodeId, list[tuple[RelayCircuit, bytes]]] = {}
+
+    def asked(self, circuit: RelayCircuit, node: NodeId, onion_skin: bytes) -> None:
+        """The client asks for `node` as the hop behind us.
+
+        Raises:
+            Malformed: the circuit has its next hop, waits for one, or may have none.
+        """
+        if circuit.next_link is not None or circuit.extending is not None:
+            raise Malformed("EXTEND for a circuit that has its next hop")
+        if circuit.hop >= MAX_HOPS:
+            raise Malformed("a circuit over its longest")
+        circuit.extending = node
+        self._waiting.setdefault(node, []).append((circuit, onion_skin))
+        self._effects.open_link(node)
+
+    def link_ready(self, node: NodeId, link: RelayLink | None) -> None:
+        """The link that was asked for, or None: then the circuits that waited die."""
+        for circuit, onion_skin in self._waiting.pop(node, []):
+            if not circuit.alive:
+                continue
+            if link is None:
+                self._destroy(circuit)
+            else:
+                self._extend(circuit, link, onion_skin)
+
+    def _extend(self, circuit: RelayCircuit, link: RelayLink, onion_skin: bytes) -> None:
+        try:
+            circuit.next_id = link.free_id()
+        except Malformed:
+            self._destroy(circuit)
+            return
+        circuit.next_link = link
+        circuit.next_header = circuit.next_id + bytes((Command.RELAY,))
+        link.owners[circuit.next_id] = circuit
+        body = encode_create(circuit.hop + 1, onion_skin)
+        link.out.add(circuit.next_id + bytes((Command.CREATE,)), body, ZERO_BODY[len(body) :])
+
+    def created(self, circuit: RelayCircuit, link: RelayLink, circuit_id: bytes, body: bytes) -> None:
+        """The next relay's answer came on `link`.
+
+        Raises:
+            Malformed: nobody asked for it.
+        """
+        if circuit.next_link is not link or circuit.next_id != circuit_id or circuit.extending is None:
+            raise Malformed("CREATED that nobody asked for")
+        circuit.extending = None
+        link.circuits[circuit_id] = circuit.wrap
+        circuit.send([OWN + encode(Message.EXTENDED, 0, body[:RELAY_BYTES])])
+
+    def forget(self) -> None:
+        """No circuit waits any more."""
+        self._waiting.clear()
