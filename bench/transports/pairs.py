@@ -50,9 +50,8 @@ async def forward(near: Transport, far: Transport, target: Address) -> None:
         half.join(others[0])
 
     def accept(connection: Connection) -> Receiver:
-        loop, half = asyncio.get_running_loop(), Half(connection, _gone)
-        loop.call_soon(connection.pause_reading)  # again: uvloop begins to read behind connection_made, paused or not
-        task = loop.create_task(connect(half))
+        half = Half(connection, _gone)
+        task = asyncio.get_running_loop().create_task(connect(half))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         return half

@@ -40,6 +40,7 @@ class StreamConnection(asyncio.BufferedProtocol, Connection):
         self._flush_due = False
         self._was_congested = False
         self._paused = False
+        self._reading = True
         self._closing = False
         self._patience: asyncio.TimerHandle | None = None
 
@@ -51,6 +52,13 @@ class StreamConnection(asyncio.BufferedProtocol, Connection):
         # One mark for both: then a transport that is not paused has no more than LOW_WATER waiting.
         self._transport.set_write_buffer_limits(high=LOW_WATER, low=LOW_WATER)
         self._receiver: Receiver = self._accept(self)
+        if not self._reading:
+            self._loop.call_soon(self._stay_paused)
+
+    def _stay_paused(self) -> None:
+        """uvloop begins to read behind `connection_made`, paused or not."""
+        if not self._reading:
+            self.pause_reading()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -141,10 +149,12 @@ class StreamConnection(asyncio.BufferedProtocol, Connection):
         return self._waiting_bytes + self._transport.get_write_buffer_size()
 
     def pause_reading(self) -> None:
+        self._reading = False
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._reading = True
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
