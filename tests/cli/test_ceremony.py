@@ -35,7 +35,7 @@ def test_keys_and_genesis_belong_together(tmp_path: Path) -> None:
         assert directory.nickname == seat.nickname
         places = [[(a.transport, a.host, a.port) for a in one.addresses] for one in (directory, seat)]
         assert places[0] == places[1]
-        assert all("knock" in dict(a.parameters) for a in directory.addresses if a.transport == "tls")
+        assert all("knock" in dict(a.parameters) for a in directory.addresses if a.transport in ("tls", "quic"))
     assert file.stat().st_mode & 0o777 == 0o644
 
 

@@ -89,7 +89,7 @@ def test_containers_are_locked_down(network: Network, service: str) -> None:
 
 def test_no_service_sees_anothers_keys(network: Network) -> None:
     code = "import os; print(*sorted(f for _, _, files in os.walk('/data') for f in files))"
-    assert network.python("n1-gateway", code) == "link.key tls.secret"
+    assert network.python("n1-gateway", code) == "link.key quic.secret tls.secret"
     assert network.python("n1-relay", code) == "onion.key"
     assert network.python("n1-mixer", code) == ""
     assert "identity.key" in network.python("n1-directory", code)

@@ -8,7 +8,7 @@ import os
 import random
 import socket
 import ssl
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
@@ -18,8 +18,10 @@ from phantomband.transports.base import Address, Buffer, Connection
 from phantomband.transports.quic.transport import DATAGRAM_BYTES
 from phantomband.transports.registry import make
 from phantomband.transports.tls.identity import Identity
+from phantomband.transports.website.knock import KNOCK_BYTES, knock_untrusted
 
 SIZE = 1_000_000
+KNOCK = "AAECAwQFBgcICQoLDA0ODw"
 
 
 class Echo:
@@ -48,9 +50,20 @@ class Collect(Echo):
 
 
 class TheirEcho(QuicConnectionProtocol):
+    """Of stream 0, behind the knock; what comes on HTTP/3's own streams is passed over."""
+
+    first = b""
+    streams: ClassVar[set[int]] = set()
+
     def quic_event_received(self, event: QuicEvent) -> None:
         if isinstance(event, StreamDataReceived):
-            self._quic.send_stream_data(event.stream_id, event.data, event.end_stream)
+            self.streams.add(event.stream_id)
+        if isinstance(event, StreamDataReceived) and event.stream_id == 0:
+            data = event.data
+            if len(self.first) < KNOCK_BYTES:
+                taken = KNOCK_BYTES - len(self.first)
+                TheirEcho.first, data = self.first + data[:taken], data[taken:]
+            self._quic.send_stream_data(event.stream_id, data, event.end_stream)
 
 
 def test_their_client_and_our_listener() -> None:
@@ -62,7 +75,7 @@ def test_their_client_and_our_listener() -> None:
             async with connect("127.0.0.1", listener.port, configuration=configuration) as client:
                 reader, writer = await client.create_stream()
                 sent = os.urandom(SIZE)
-                writer.write(sent)
+                writer.write(knock_untrusted(transport.parameters()) + sent)
                 assert await reader.readexactly(SIZE) == sent
                 writer.write_eof()
                 assert await reader.read() == b""
@@ -86,11 +99,14 @@ def test_our_client_and_their_server(tmp_path: Any) -> None:
                 ends.append(Collect(connection))
                 return ends[-1]
 
-            connection = await make("quic").dial(Address("quic", "127.0.0.1", port), accept, 10)
+            address = Address("quic", "127.0.0.1", port, {"knock": KNOCK})
+            connection = await make("quic").dial(address, accept, 10)
             sent = os.urandom(SIZE)
             connection.write(sent)
             await ends[0].all.wait()
             assert ends[0].data == sent
+            assert TheirEcho.first == knock_untrusted(address.parameters)
+            assert TheirEcho.streams == {0, 2, 6, 10}, "HTTP/3's control and QPACK streams, as a browser's"
             connection.close()
             server.close()
 

@@ -15,8 +15,8 @@ import pytest
 import web_rig
 from phantomband.core.errors import Refused, UserError
 from phantomband.transports.base import Address, Buffer, Connection
-from phantomband.transports.tls.knock import KNOCK_BYTES, SECRET_FILE, knock_untrusted
 from phantomband.transports.tls.transport import TlsTransport
+from phantomband.transports.website.knock import KNOCK_BYTES, knock_untrusted, secret_file
 from web_requests import REQUESTS, folder, masked
 
 DICE = random.Random(5)
@@ -142,8 +142,8 @@ def test_the_secret_lasts_and_is_ours_alone(tmp_path: Path) -> None:
     first.configure(tmp_path, {})
     second.configure(tmp_path, {})
     assert first.parameters() == second.parameters()
-    assert (tmp_path / SECRET_FILE).stat().st_mode & 0o777 == 0o600
-    (tmp_path / SECRET_FILE).chmod(0o644)
+    assert (tmp_path / secret_file("tls")).stat().st_mode & 0o777 == 0o600
+    (tmp_path / secret_file("tls")).chmod(0o644)
     with pytest.raises(UserError, match="chmod 600"):
         TlsTransport().configure(tmp_path, {})
 

@@ -8,7 +8,7 @@ import socket
 import pytest
 from phantomband.core.errors import Refused
 from phantomband.transports.base import Address, Connection
-from phantomband.transports.quic import transport as quic
+from phantomband.transports.quic import server as quic
 from phantomband.transports.registry import make
 from phantomband.transports.website import server as web
 
@@ -62,9 +62,11 @@ def test_quic_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quic, "MAX_CONNECTION_IDS", 0)
 
     async def scenario() -> None:
-        listener = await make("quic").listen("127.0.0.1", 0, accept)
-        with pytest.raises(Refused):
-            await make("quic").dial(Address("quic", "127.0.0.1", listener.port), accept, 1)
+        transport = make("quic")
+        listener = await transport.listen("127.0.0.1", 0, accept)
+        address = Address("quic", "127.0.0.1", listener.port, transport.parameters())
+        with pytest.raises(Refused, match="within 1 seconds"):
+            await make("quic").dial(address, accept, 1)
         await listener.close()
 
     asyncio.run(scenario())

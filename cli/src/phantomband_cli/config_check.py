@@ -14,6 +14,7 @@ from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.runtime.pluggable import command
 from phantomband.runtime.settings import ClientConfig, NodeConfig, PluggableProgram, load
+from phantomband.transports.quic import transport as quic
 from phantomband.transports.registry import make
 from phantomband.transports.tcp.proxy import Proxy
 from phantomband.transports.tls import transport as tls
@@ -23,7 +24,11 @@ from phantomband_client.choice.preference import names_of
 
 Kind = Literal["node", "client"]
 
-WEB_PORTS = {tls.TlsTransport.name: tls.KNOWN, websocket.WebSocketTransport.name: websocket.KNOWN}
+WEB_PORTS = {
+    tls.TlsTransport.name: tls.KNOWN,
+    quic.QuicTransport.name: quic.KNOWN,
+    websocket.WebSocketTransport.name: websocket.KNOWN,
+}
 """Transports whose parameters name files, and all of those parameters."""
 
 

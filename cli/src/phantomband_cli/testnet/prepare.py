@@ -20,6 +20,7 @@ from phantomband.core.work.equihash import BY_NAME
 from phantomband.runtime.keystore import load_or_create
 from phantomband.transports.doh.transport import DohTransport
 from phantomband.transports.obfs4.transport import Obfs4Transport
+from phantomband.transports.quic.transport import QuicTransport
 from phantomband.transports.tls.transport import TlsTransport
 from phantomband.transports.websocket.transport import WebSocketTransport
 
@@ -31,7 +32,7 @@ from phantomband_cli.testnet.ports import LOOPBACK, free_ports, proxy_port
 USUAL = ("tcp", "tls", "quic")
 """Every node listens on all, and on the client's if that is another; for `auto` on every transport there is."""
 
-KEYED = {t.name: t for t in (TlsTransport, Obfs4Transport, WebSocketTransport, DohTransport)}
+KEYED = {t.name: t for t in (TlsTransport, QuicTransport, Obfs4Transport, WebSocketTransport, DohTransport)}
 """Those whose clients need to know something that is made once and kept."""
 
 IDENTITY_FILE = "directory/identity.key"

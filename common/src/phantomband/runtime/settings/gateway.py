@@ -24,8 +24,8 @@ _PARAMETER = re.compile(r"(?<=[?&])[a-z0-9_-]+(?==)")
 class GatewaySection(Section):
     listen: tuple[str, ...] = ("tcp://0.0.0.0:9001",)
     """Where to listen: transport://host:port for tcp, tls, quic, websocket, obfs4, doh; obfs4 with ?iat-mode=0, 1 or 2
-    behind it; tls and websocket with ?site=FOLDER and others (docs/how-to/run-a-bridge-behind-nginx.md); doh with
-    ?upstream=IP, zone=NAME, dns=IP:53, ns=NAME, path=/PATH, or certificate=FILE, key=FILE and sni=NAME
+    behind it; tls, quic and websocket with ?site=FOLDER and others (docs/how-to/run-a-bridge-behind-nginx.md); doh
+    with ?upstream=IP, zone=NAME, dns=IP:53, ns=NAME, path=/PATH, or certificate=FILE, key=FILE and sni=NAME
     (docs/how-to/reach-a-bridge-by-dns.md)."""
     advertise: tuple[str, ...] = ()
     """What the descriptor says instead, entry by entry, when others reach us elsewhere (NAT, containers, a reverse

@@ -1,4 +1,5 @@
-"""QUIC with ALPN h3 (the `qh3` package), as a browser and a web server speak it; one stream a connection.
+"""QUIC with ALPN h3 (the `qh3` package), as a browser and a web server speak it. The port is an ordinary HTTP/3 web
+site's, as nginx has it (`gate.py`), to whoever does not begin with the server's secret.
 
 The client does not verify the server's certificate: the Noise handshake inside authenticates the node.
 """
@@ -6,42 +7,51 @@ The client does not verify the server's certificate: the Noise handshake inside 
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
 import os
 import ssl
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-from qh3.asyncio.server import QuicServer
+from qh3._hazmat import CryptoError
 from qh3.quic.configuration import QuicConfiguration
 
-from phantomband.core.errors import Refused
+from phantomband.core.errors import Malformed, Refused
 from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
-from phantomband.transports.quic.stream import WINDOW_BYTES, HeldConnection, LinkProtocol
+from phantomband.transports.quic.gate import Gate, GateProtocol
+from phantomband.transports.quic.library import CONNECTION_ID_BYTES, HeldConnection
+from phantomband.transports.quic.link import ClientProtocol
+from phantomband.transports.quic.server import QuicListener, Server
+from phantomband.transports.quic.stream import WINDOW_BYTES
 from phantomband.transports.quic.udp import endpoint, udp_socket
+from phantomband.transports.quic.visitor import Rooms
 from phantomband.transports.tcp.transport import cannot_listen, reason, require_literal
-from phantomband.transports.tls.identity import Identity, RandomSource, hostname
+from phantomband.transports.tls.identity import RandomSource, hostname
+from phantomband.transports.website.certificate import Certificate
+from phantomband.transports.website.knock import (
+    KNOCK_PARAMETER,
+    SNI_PARAMETER,
+    Secret,
+    knock_untrusted,
+    secret_for,
+)
+from phantomband.transports.website.options import Options
+from phantomband.transports.website.port import site_of
+from phantomband.transports.website.server import KEEP_SECONDS, Visitors
 
 ALPN = ["h3"]
 
-SNI_PARAMETER = "sni"
-"""Address parameter: the name that the server's certificate is for."""
+KNOWN = ("site", "cert", "key", KNOCK_PARAMETER, SNI_PARAMETER)
+"""Parameters of a listening address; `website/options.py` says what they mean."""
 
-IDLE_TIMEOUT = 90.0
-"""Seconds without a packet after which a connection is dead: four keep-alives lost."""
+IDLE_TIMEOUT = KEEP_SECONDS
+"""Seconds without a packet after which a connection is dead: three keep-alives lost. nginx has keepalive_timeout here,
+too."""
 
 DATAGRAM_BYTES = 1350
 """QUIC payload of a datagram: our choice, fits an Ethernet path with a tunnel in it."""
-
-CONNECTION_ID_BYTES = 8
-"""Of our own connection ids: where short headers have them, behind the first byte (RFC 9000, section 17.3)."""
-
-MAX_CONNECTION_IDS = 8192
-"""Connection ids of one listener; a connection has up to eight, so this is at least 1,024 connections."""
-
-Settled = Callable[[Exception | None], None]
 
 logging.getLogger("quic").setLevel(logging.CRITICAL + 1)  # it logs what peers say
 
@@ -61,135 +71,35 @@ def _configuration(is_client: bool, server_name: str | None) -> QuicConfiguratio
     )
 
 
-class _ClientProtocol(LinkProtocol):
-    """Owns its UDP socket and closes it with the connection: a server that missed our close is told by
-    ICMP."""
-
-    def _finish(self, error: Exception | None) -> None:
-        super()._finish(error)
-        self._loop.call_soon(self.close_socket)
-
-    def close_socket(self) -> None:
-        self.transmit()
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._transport is not None:
-            self._transport.close()
-
-    def datagram_received(self, data: bytes | str, addr: Any) -> None:
-        guarded(super().datagram_received, data, addr)
-
-    def datagrams_received(self, data: list[bytes], addr: Any) -> None:
-        guarded(super().datagrams_received, data, addr)
-
-
-class _Server(QuicServer):
-    """Takes no new connections once it is retiring, and goes with the last one it has."""
-
-    retiring = False
-
-    def retire(self) -> None:
-        self.retiring = True
-        self._create_protocol = self._refuse
-        self._leave_if_idle()
-
-    def limit(self) -> None:
-        """No more than MAX_CONNECTION_IDS are remembered; a new connection beyond that gets no answer."""
-        create = self._create_protocol
-
-        def limited(*arguments: Any, **named: Any) -> Any:
-            if len(self._protocols) >= MAX_CONNECTION_IDS:
-                raise ConnectionRefusedError
-            return create(*arguments, **named)
-
-        self._create_protocol = limited
-
-    @property
-    def port(self) -> int:
-        """The port that is bound."""
-        assert self._transport is not None  # noqa: S101  (there is one from the beginning)
-        return int(self._transport.get_extra_info("sockname")[1])
-
-    def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise ConnectionRefusedError
-
-    def datagram_received(self, data: bytes | str, addr: Any) -> None:
-        guarded(super().datagram_received, data, addr)
-        if self.retiring:
-            self._leave_if_idle()
-
-    def datagrams_received(self, data: list[bytes], addr: Any) -> None:
-        """Datagrams of one address that came together: those of one connection are handed on together."""
-        run: list[bytes] = []
-        owner: LinkProtocol | None = None
-        for datagram in data:
-            known = self._known(datagram)
-            if run and known is not owner:
-                guarded(owner.datagrams_received, run, addr)  # type: ignore[union-attr]
-                run = []
-            owner = known
-            if known is None:
-                self.datagram_received(datagram, addr)
-            else:
-                run.append(datagram)
-        if run and owner is not None:
-            guarded(owner.datagrams_received, run, addr)
-
-    def _known(self, datagram: bytes) -> LinkProtocol | None:
-        """Whose it is, if it has a short header."""
-        if not datagram or datagram[0] & 0x80:
-            return None
-        return cast(LinkProtocol | None, self._protocols.get(datagram[1 : 1 + CONNECTION_ID_BYTES]))
-
-    def _connection_terminated(self, protocol: Any) -> None:
-        super()._connection_terminated(protocol)
-        if self.retiring:
-            self._leave_if_idle()
-
-    def _leave_if_idle(self) -> None:
-        if not self._protocols and self._transport is not None:
-            self._transport.close()
-
-
-def guarded(function: Callable[..., None], data: Any, addr: Any) -> None:
-    """Whatever a datagram makes the library raise, a panic of its native part included, ends with the datagram."""
-    try:
-        function(data, addr)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        if isinstance(error, asyncio.CancelledError):
-            raise
-
-
-class QuicListener(Listener):
-    def __init__(self, server: _Server) -> None:
-        self._server = server
-        self._port = server.port
-
-    @property
-    def port(self) -> int:
-        return self._port
-
-    async def close(self) -> None:
-        self._server.retire()
-
-
 class QuicTransport(Transport):
     """QUIC on the loop that dials and listens.
 
     Args:
-        random: source of the server's name and of names for servers that published none.
+        random: source of secrets, and of names for servers that published none.
+        clock: seconds since 1970.
     """
 
     name = "quic"
 
-    def __init__(self, random: RandomSource = os.urandom) -> None:
-        self._random = random
-        self._identity: Identity | None = None
+    def __init__(self, random: RandomSource = os.urandom, clock: Callable[[], float] = time.time) -> None:
+        self._random, self._clock = random, clock
+        self._options = Options()
+        self._secret: Secret | None = None
+
+    def configure(self, folder: Path, options: Mapping[str, str]) -> None:
+        """The secret is that in `folder`/quic.secret; options: `KNOWN`."""
+        self._options = Options.parse(options, self.name, KNOWN)
+        self._secret = secret_for(self.name, folder, options, self._random)
+
+    def parameters(self) -> Mapping[str, str]:
+        return self._secret.parameters if self._secret is not None else {}
 
     async def dial(self, address: Address, accept: Accept, timeout: float) -> Connection:
         require_literal(address.host)
+        try:
+            knock = knock_untrusted(address.parameters)
+        except Malformed as e:
+            raise Refused(str(e)) from None
         name = address.parameters.get(SNI_PARAMETER) or hostname(self._random)
         settled: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
@@ -198,8 +108,8 @@ class QuicTransport(Transport):
                 settled.set_result(error)
 
         quic = HeldConnection(configuration=_configuration(True, name))
-        protocol: _ClientProtocol = await endpoint(
-            lambda: _ClientProtocol(quic, accept, settle), udp_socket(address.host)
+        protocol: ClientProtocol = await endpoint(
+            lambda: ClientProtocol(quic, accept, settle, knock), udp_socket(address.host)
         )
         try:
             async with asyncio.timeout(timeout):
@@ -218,31 +128,33 @@ class QuicTransport(Transport):
         return protocol.stream
 
     async def listen(self, host: str, port: int, accept: Accept) -> Listener:
-        if self._identity is None:
-            self._identity = Identity(self._random, datetime.datetime.now(datetime.UTC))
-
-        def make(quic: Any, **_: Any) -> LinkProtocol:
-            """What QuicServer calls for each new connection."""
-            return LinkProtocol(quic, accept, lambda error: None)
-
+        secret = self._secret = self._secret or secret_for(self.name, None, {}, self._random)
+        configuration = self._server(secret.name)
+        listening: list[Listener] = []
+        site = site_of(self._options, self._clock, lambda: listening[0].port)
+        rooms = Rooms(site, Visitors(), self._clock)
         sock = udp_socket(host)
         try:
             sock.bind((host, port))
         except OSError as error:
             sock.close()
             raise cannot_listen(port, error) from None
-        server: _Server = await endpoint(lambda: _Server(configuration=self._server(), create_protocol=make), sock)
+
+        def make(quic: Any, **_: Any) -> GateProtocol:
+            """What QuicServer calls for each new connection."""
+            return GateProtocol(quic, Gate(secret.knock, accept, rooms, server.forget))
+
+        server: Server = await endpoint(lambda: Server(configuration=configuration, create_protocol=make), sock)
         server.limit()
-        return QuicListener(server)
+        listening.append(QuicListener(server))
+        return listening[0]
 
-    def _server(self) -> QuicConfiguration:
-        assert self._identity is not None  # noqa: S101  (listen has made it)
+    def _server(self, name: str) -> QuicConfiguration:
+        """Raises: UserError: the certificate cannot be used."""
+        certificate = Certificate(self.name, self._options, name, self._random, self._clock())
         configuration = _configuration(False, None)
-        key = self._identity.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        configuration.load_cert_chain(self._identity.certificate.public_bytes(serialization.Encoding.PEM), key)
+        try:
+            configuration.load_cert_chain(*certificate.pem())
+        except (ValueError, IndexError, CryptoError) as e:
+            raise certificate.cannot_use(type(e).__name__) from None
         return configuration
-
-    def parameters(self) -> Mapping[str, str]:
-        return {SNI_PARAMETER: self._identity.hostname} if self._identity is not None else {}

@@ -25,7 +25,7 @@ from phantomband.transports.tcp.proxy import Proxy
 from phantomband.transports.tcp.transport import TcpTransport
 from phantomband.transports.tls.connection import TlsConnection
 from phantomband.transports.tls.identity import RandomSource, hostname
-from phantomband.transports.tls.knock import (
+from phantomband.transports.website.knock import (
     KNOCK_PARAMETER,
     SNI_PARAMETER,
     Doorkeeper,
@@ -70,7 +70,7 @@ class TlsTransport(Transport):
     def configure(self, folder: Path, options: Mapping[str, str]) -> None:
         """The secret is that in `folder`/tls.secret; options: `KNOWN`."""
         self._options = Options.parse(options, self.name, KNOWN)
-        self._secret = secret_for(folder, options, self._random)
+        self._secret = secret_for(self.name, folder, options, self._random)
 
     def parameters(self) -> Mapping[str, str]:
         return self._secret.parameters if self._secret is not None else {}
@@ -94,7 +94,7 @@ class TlsTransport(Transport):
         return await dial_over(self._tcp, address, timeout, "TLS handshake", over, TlsConnection.start)
 
     async def listen(self, host: str, port: int, accept: Accept) -> Listener:
-        secret = self._secret = self._secret or secret_for(None, {}, self._random)
+        secret = self._secret = self._secret or secret_for(self.name, None, {}, self._random)
 
         def speak(connection: TlsConnection, door: Door, lower: StreamConnection) -> Doorkeeper:
             def tunnel() -> Receiver:

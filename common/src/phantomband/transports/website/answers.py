@@ -8,6 +8,7 @@ from __future__ import annotations
 import email.utils
 from http import HTTPStatus
 
+from phantomband.transports.website.exchange import Answer, Lines, Out
 from phantomband.transports.website.http import Request
 
 SERVER = "nginx"
@@ -45,14 +46,15 @@ def http_date(now: float) -> str:
     return email.utils.formatdate(now, usegmt=True)
 
 
-def head(status: str, now: float, lines: list[tuple[str, str]]) -> bytes:
-    """The head of an answer. Args: status: code and words; lines: behind Server and Date."""
-    all_lines = [("Server", SERVER), ("Date", http_date(now)), *lines]
+def head(answer: Answer, now: float, keep: bool) -> bytes:
+    """The head of an answer, as HTTP/1.1 has it. Args: keep: whether the connection serves another request."""
+    connection = ("Connection", "keep-alive" if keep else "close")
+    return _head(answer.status, now, (*answer.lines, connection, *answer.more))
+
+
+def _head(status: str, now: float, lines: Lines) -> bytes:
+    all_lines = (("Server", SERVER), ("Date", http_date(now)), *lines)
     return "".join((f"HTTP/1.1 {status}\r\n", *(f"{n}: {v}\r\n" for n, v in all_lines), "\r\n")).encode("latin-1")
-
-
-def connection(keep: bool) -> tuple[str, str]:
-    return ("Connection", "keep-alive" if keep else "close")
 
 
 def page(status: int, user_agent: str = "", padded: bool = True) -> bytes:
@@ -69,19 +71,19 @@ def page(status: int, user_agent: str = "", padded: bool = True) -> bytes:
     return body + _PADDING if pads else body
 
 
-def error(status: int, request: Request | None, now: float, keep: bool, more: list[tuple[str, str]]) -> bytes:
+def refuse(status: int, request: Request | None, out: Out, more: Lines = ()) -> None:
     """A whole answer: an error or a redirection, with its page. Args: more: header lines of its own."""
     body = page(status, request.headers.get("user-agent", "") if request else "")
-    lines = [("Content-Type", "text/html"), ("Content-Length", str(len(body)))]
-    before = [line for line in more if line[0] == "Location"]
-    after = [line for line in more if line[0] != "Location"]
-    answer = head(title(status), now, [*lines, *before, connection(keep), *after])
-    if request is not None and request.version == (0, 9):
-        return body
-    return answer if request is not None and request.method == "HEAD" else answer + body
+    kinds = (("Content-Type", "text/html"), ("Content-Length", str(len(body))))
+    before = tuple(line for line in more if line[0] == "Location")
+    after = tuple(line for line in more if line[0] != "Location")
+    out.head(Answer(title(status), (*kinds, *before), after, status in ENDING))
+    if request is None or request.method != "HEAD":
+        out.send(body)
+    out.done(True)
 
 
 def upgraded(accept: str, now: float) -> bytes:
     """The answer to a WebSocket's upgrade, as nginx passes it on from a server behind it."""
-    lines = [("Connection", "upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Accept", accept)]
-    return head("101 Switching Protocols", now, lines)
+    lines = (("Connection", "upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Accept", accept))
+    return _head("101 Switching Protocols", now, lines)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,8 +15,8 @@ from phantomband.core.errors import Malformed, Refused
 from phantomband.transports.base import Address, Buffer, Connection
 from phantomband.transports.tcp.transport import TcpTransport
 from phantomband.transports.website import answers
-from phantomband.transports.website.http import MAX_HEAD, Request, parse_lines_untrusted
-from phantomband.transports.website.site import Exchange, Out
+from phantomband.transports.website.exchange import Answer, Exchange, Out
+from phantomband.transports.website.http import MAX_HEAD, Chunks, Request, parse_lines_untrusted
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
@@ -55,15 +54,15 @@ class Origin:
 
 
 class Backend:
-    """A site that is another server. Args: clock: seconds since 1970."""
+    """A site that is another server."""
 
-    def __init__(self, origin: Origin, clock: Callable[[], float]) -> None:
-        self._origin, self._clock = origin, clock
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
         self._tcp = TcpTransport()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def answer(self, request: Request, out: Out) -> Exchange | None:
-        passing = _Passing(request, out, self._clock)
+        passing = _Passing(request, out)
         if request.method not in ("GET", "HEAD"):
             # Bodies are not passed on: a site of files, as a decoy mostly is, takes none.
             passing.fail(405)
@@ -96,12 +95,12 @@ class Backend:
 class _Passing:
     """One request and its answer: the receiver of the connection to the other server."""
 
-    def __init__(self, request: Request, out: Out, clock: Callable[[], float]) -> None:
-        self._request, self._out, self._clock = request, out, clock
+    def __init__(self, request: Request, out: Out) -> None:
+        self._request, self._out = request, out
         self._lower: Connection | None = None
         self._head = bytearray()
         self._left: int | None = None  # bytes of a body of known length
-        self._keep = True
+        self._chunks: Chunks | None = None  # a body in chunks for a visitor whose HTTP has none
         self._over = False
         self.task: asyncio.Task[None] | None = None
         self.begun, self.ended = asyncio.Event(), asyncio.Event()
@@ -110,7 +109,8 @@ class _Passing:
         self._lower = connection
         r = self._request
         lines = [(n, v) for n, v in r.lines if n.lower() not in HOP_BY_HOP]
-        text = "".join((f"{r.method} {r.target} HTTP/1.1\r\n", *(f"{n}: {v}\r\n" for n, v in lines)))
+        version = "1.1" if self._takes_chunks else "1.0"
+        text = "".join((f"{r.method} {r.target} HTTP/{version}\r\n", *(f"{n}: {v}\r\n" for n, v in lines)))
         if "host" not in r.headers:
             text += "Host: localhost\r\n"
         asyncio.get_running_loop().call_soon(connection.write, (text + "Connection: close\r\n\r\n").encode("latin-1"))
@@ -146,29 +146,50 @@ class _Passing:
         lines = parse_lines_untrusted(rest)
         names = {n.lower(): v for n, v in lines}
         bare = self._request.method == "HEAD" or match[1] in (b"204", b"304")
+        chunked = names.get("transfer-encoding", "").lower() == "chunked"
         if bare:
             self._left = 0
-        elif names.get("transfer-encoding", "").lower() != "chunked":
+        elif chunked:
+            self._chunks = None if self._takes_chunks else Chunks()
+        else:
             length = names.get("content-length", "")
             self._left = int(length) if length.isdecimal() and len(length) < 19 else None
-            self._keep = self._left is not None
-        self._keep = self._keep and self._request.keep_alive
         passed = [(n, v) for n, v in lines if n.lower() not in {"server", "date", "connection", "keep-alive"}]
         kinds = [line for line in passed if line[0].lower() in ("content-type", "content-length", "transfer-encoding")]
         others = [line for line in passed if line not in kinds]
         status = f"{match[1].decode()} {(match[2] or b'').decode()}"
         self.begun.set()
-        self._out.send(answers.head(status, self._clock(), [*kinds, answers.connection(self._keep), *others]))
+        endless = self._left is None and not (chunked and self._takes_chunks)  # its end is the connection's
+        self._out.head(Answer(status, tuple(kinds), tuple(others), endless))
+
+    @property
+    def _takes_chunks(self) -> bool:
+        """Whether a body in chunks can be passed on as it is."""
+        return self._request.version < (2, 0)
 
     def _body(self, data: bytes) -> None:
-        if self._left is not None:
+        ended = False
+        if self._chunks is not None:
+            data, ended = self._unchunked(data)
+        elif self._left is not None:
             data = data[: self._left]
             self._left -= len(data)
-        self._out.send(data)
-        if self._left == 0:
-            self._finish(self._keep)
+            ended = self._left == 0
+        if data:
+            self._out.send(data)
+        if ended:
+            self._finish(True)
         elif self._out.congested and self._lower is not None:
             self._lower.pause_reading()
+
+    def _unchunked(self, data: bytes) -> tuple[bytes, bool]:
+        assert self._chunks is not None  # noqa: S101  (the caller looked)
+        self._head += data
+        try:
+            return self._chunks.take_untrusted(self._head)
+        except Malformed:
+            self._finish(False)
+            return b"", False
 
     def writable(self) -> None:
         if self._lower is not None and not self._over:
@@ -178,16 +199,16 @@ class _Passing:
         if not self.begun.is_set():
             self.fail(502)
         else:
-            self._finish(self._keep and error is None and not self._left)
+            self._finish(error is None and not self._left and self._chunks is None)
 
     # ends
 
-    def _finish(self, keep: bool) -> None:
+    def _finish(self, whole: bool) -> None:
         if not self._over:
             self._over = True
             self.begun.set()
             self.ended.set()
-            self._out.done(keep)
+            self._out.done(whole)
 
     def fail(self, status: int) -> None:
         if self._over:
@@ -195,9 +216,10 @@ class _Passing:
         if self.begun.is_set():
             self._finish(False)
             return
-        keep = self._request.keep_alive and status not in answers.ENDING
-        self._out.send(answers.error(status, self._request, self._clock(), keep, []))
-        self._finish(keep)
+        self._over = True
+        self.begun.set()
+        self.ended.set()
+        answers.refuse(status, self._request, self._out)
 
     def abort(self) -> None:
         if self._lower is not None:

@@ -17,9 +17,9 @@ from phantomband.transports.layered import Settled
 from phantomband.transports.tcp.connection import StreamConnection
 from phantomband.transports.tls.connection import TlsConnection
 from phantomband.transports.website import answers
+from phantomband.transports.website.exchange import Exchange, Out
 from phantomband.transports.website.http import Request
 from phantomband.transports.website.server import HEAD_SECONDS
-from phantomband.transports.website.site import Exchange, Out
 
 ALPN = ("http/1.1", "http/1.0", "http/0.9")
 """What nginx offers where HTTP/2 is not switched on: a WebSocket needs HTTP/1.1, and half of all sites have no more."""
@@ -106,10 +106,6 @@ class Front:
 class WrongPort:
     """The site of requests without TLS."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-
     def answer(self, request: Request, out: Out) -> Exchange | None:
-        out.send(answers.error(497, request, self._clock(), False, []))
-        out.done(False)
+        answers.refuse(497, request, out)
         return None

@@ -14,10 +14,11 @@ MAX_LINE = 8 * 1024
 MAX_HEAD = 32 * 1024
 """Bytes of a head."""
 
+METHOD = re.compile(r"[A-Z_-]+")
 _REQUEST_LINE = re.compile(r"([A-Z_-]+) (\S+)(?: +HTTP/(\d{1,3})\.(\d{1,3}))? *")
-_NAME = re.compile(r"[0-9A-Za-z-]+")
+NAME = re.compile(r"[0-9A-Za-z-]+")
 _BEGINNING = re.compile(rb"[A-Z_-]*(?: +(?:[/A-Za-z].*)?)?", re.DOTALL)
-_HOST = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
+HOST = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+")
 
 
@@ -65,17 +66,18 @@ def parse_lines_untrusted(lines: bytes) -> tuple[tuple[str, str], ...]:
         if "\0" in line:
             raise Malformed("a header has a zero byte")
         name, colon, value = line.partition(":")
-        if colon and _NAME.fullmatch(name) and "\r" not in value:
+        if colon and NAME.fullmatch(name) and "\r" not in value:
             out.append((name, value.strip(" \t")))
     return tuple(out)
 
 
 def parse_headers_untrusted(lines: bytes) -> dict[str, str]:
     """The same as a mapping; see `Request.headers`. Raises: Malformed."""
-    return _joined(parse_lines_untrusted(lines))
+    return joined(parse_lines_untrusted(lines))
 
 
-def _joined(lines: tuple[tuple[str, str], ...]) -> dict[str, str]:
+def joined(lines: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Header lines as `Request.headers` has them."""
     out: dict[str, str] = {}
     for name, value in lines:
         key = name.lower()
@@ -118,7 +120,7 @@ def parse_untrusted(head: bytes) -> Request:
         raise BadRequest(400, "no request line")
     version = (int(match[3]), int(match[4])) if match[3] else (0, 9)
     target = _ABSOLUTE.sub("", match[2], count=1) or "/"
-    if target[0] != "/" or any(c < "!" or c == "\x7f" for c in target):
+    if not is_target(target):
         raise BadRequest(400, "no path")
     if version[0] > 1:
         raise BadRequest(505, "a version of HTTP that is not ours")
@@ -130,12 +132,17 @@ def parse_untrusted(head: bytes) -> Request:
         lines = parse_lines_untrusted(rest.rstrip(b"\r\n"))
     except Malformed as e:
         raise BadRequest(400, str(e)) from None
-    return _checked(Request(match[1], target, version, _joined(lines), lines))
+    return _checked(Request(match[1], target, version, joined(lines), lines))
+
+
+def is_target(text: str) -> bool:
+    """Whether it is a path, maybe with a query."""
+    return text.startswith("/") and not any(c < "!" or c == "\x7f" for c in text)
 
 
 def _checked(request: Request) -> Request:
     hosts = [value for name, value in request.lines if name.lower() == "host"]
-    if len(hosts) > 1 or (not hosts and request.version >= (1, 1)) or not all(_HOST.fullmatch(h) for h in hosts):
+    if len(hosts) > 1 or (not hosts and request.version >= (1, 1)) or not all(HOST.fullmatch(h) for h in hosts):
         raise BadRequest(400, "not one good Host header")
     lengths = [value for name, value in request.lines if name.lower() == "content-length"]
     chunked = request.headers.get("transfer-encoding")
@@ -147,36 +154,49 @@ def _checked(request: Request) -> Request:
 
 
 class Chunks:
-    """Reads past a body in chunks (RFC 9112, section 7.1); its bytes are not wanted."""
+    """Reads a body in chunks (RFC 9112, section 7.1)."""
 
     def __init__(self) -> None:
-        self._left = 0  # of the chunk, with the line end behind it
-        self._last = False
+        self._left = 0  # of the chunk
+        self._last = self._between = False
 
     def skip_untrusted(self, data: bytearray) -> bool:
-        """Takes what belongs to the body off `data`. Returns: whether that was its end.
+        """`take_untrusted` for who does not want the body. Returns: whether that was its end. Raises: BadRequest."""
+        return self.take_untrusted(data)[1]
+
+    def take_untrusted(self, data: bytearray) -> tuple[bytes, bool]:
+        """Takes what belongs to the body off `data`.
+
+        Returns: what is in the chunks, and whether that was the end.
 
         Raises:
             BadRequest: it is none.
         """
+        out = bytearray()
         while data:
             taken = min(self._left, len(data))
+            out += data[:taken]
             del data[:taken]
             self._left -= taken
             end = data.find(b"\n")
             if self._left or (end < 0 and len(data) <= MAX_LINE):
-                return False
+                break
             if end < 0 or end > MAX_LINE:
                 raise BadRequest(400, "a chunk's line is too long")
             line = bytes(data[:end]).rstrip(b"\r")
             del data[: end + 1]
             if self._last:
                 if not line:
-                    return True
+                    return bytes(out), True
                 continue  # a trailer
+            if self._between:
+                if line:
+                    raise BadRequest(400, "a chunk is longer than its size")
+                self._between = False
+                continue
             size = line.partition(b";")[0].strip()
             if not re.fullmatch(rb"[0-9A-Fa-f]{1,15}", size):
                 raise BadRequest(400, "a chunk has no size")
-            self._left = int(size, 16) + 2 if int(size, 16) else 0
-            self._last = not int(size, 16)
-        return False
+            self._left = int(size, 16)
+            self._last, self._between = not self._left, bool(self._left)
+        return bytes(out), False

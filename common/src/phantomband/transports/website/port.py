@@ -6,18 +6,16 @@ request may also take the connection over (`opens`).
 
 from __future__ import annotations
 
-import datetime
 import ssl
 from collections.abc import Callable
 
-from phantomband.core.errors import UserError
 from phantomband.transports.base import Connection, Listener, Receiver
 from phantomband.transports.layered import Lower, Settled
 from phantomband.transports.tcp.connection import StreamConnection
 from phantomband.transports.tcp.transport import TcpTransport
 from phantomband.transports.tls.connection import TlsConnection
-from phantomband.transports.tls.identity import Identity
 from phantomband.transports.website.backend import Backend, Origin
+from phantomband.transports.website.certificate import Certificate
 from phantomband.transports.website.front import ALPN, NO_APPLICATION_PROTOCOL, Front, HttpOver, WrongPort
 from phantomband.transports.website.http import Request
 from phantomband.transports.website.options import Options
@@ -33,6 +31,13 @@ Speak = Callable[[TlsConnection, Door, StreamConnection], Receiver]
 def speak_http(connection: TlsConnection, door: Door, lower: StreamConnection) -> HttpConnection:
     """The site."""
     return HttpConnection(connection, door, lower)
+
+
+def site_of(options: Options, clock: Callable[[], float], port: Callable[[], int]) -> Folder | Backend:
+    """The site that `options` name. Args: clock: seconds since 1970; port: of the listener, once it listens."""
+    if isinstance(options.site, Origin):
+        return Backend(options.site)
+    return Folder(options.site, clock, None if options.plain else port)
 
 
 class WebPort:
@@ -69,8 +74,9 @@ class WebPort:
         refuse: set[int] = set()
         visitors = Visitors()
         listening: list[Listener] = []
-        door = Door(self._site(lambda: listening[0].port), opens, visitors, self._clock)
-        nobody = Door(WrongPort(self._clock), nothing, visitors, self._clock)
+        site = site_of(self._options, self._clock, lambda: listening[0].port)
+        door = Door(site, opens, visitors, self._clock)
+        nobody = Door(WrongPort(), nothing, visitors, self._clock)
         context = None if self._options.plain else self._context(refuse)
 
         def tls(lower: StreamConnection, http: HttpOver, settled: Settled) -> tuple[TlsConnection, ssl.SSLObject]:
@@ -98,12 +104,6 @@ class WebPort:
         listening.append(await tcp.listen(host, port, connected))
         return listening[0]
 
-    def _site(self, port: Callable[[], int]) -> Folder | Backend:
-        site = self._options.site
-        if isinstance(site, Origin):
-            return Backend(site, self._clock)
-        return Folder(site, self._clock, None if self._options.plain else port)
-
     def _context(self, refuse: set[int]) -> ssl.SSLContext:
         """As nginx sets OpenSSL up: its ciphers, the client's order, tickets."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -116,20 +116,5 @@ class WebPort:
             return NO_APPLICATION_PROTOCOL if id(tls) in refuse else None
 
         context.sni_callback = named
-        self._load_certificate(context)
+        Certificate(self._name, self._options, self._host, self._random, self._clock()).load_into(context)
         return context
-
-    def _load_certificate(self, context: ssl.SSLContext) -> None:
-        given = self._options
-        if given.certificate is None:
-            now = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
-            Identity(self._random, now, self._host).load_into(context, self._random(16).hex().encode())
-            return
-        try:
-            context.load_cert_chain(given.certificate, given.key)
-        except (OSError, ssl.SSLError) as e:
-            why = e.strerror or type(e).__name__
-            raise UserError(
-                f"{self._name}: cert={given.certificate}, key={given.key}: {why}. Give PEM files that belong together, "
-                "without a password, readable for the gateway"
-            ) from None

@@ -14,8 +14,8 @@ from typing import Protocol
 from phantomband.transports.base import Buffer, Receiver
 from phantomband.transports.layered import Lower
 from phantomband.transports.website import answers
+from phantomband.transports.website.exchange import Answer, Exchange, Site
 from phantomband.transports.website.http import BadRequest, Chunks, Request, head_end_untrusted, parse_untrusted
-from phantomband.transports.website.site import Exchange, Site
 
 HEAD_SECONDS = 60.0
 """For a request's head (nginx: client_header_timeout)."""
@@ -94,6 +94,8 @@ class HttpConnection:
         self._skip = 0  # bytes of a body that are still to come
         self._chunks: Chunks | None = None
         self._served = 0
+        self._request: Request | None = None
+        self._keep = False  # whether the connection goes on behind the answer
         self._busy = self._closing = False
         self._exchange: Exchange | None = None
         self._upper: Upper | None = None
@@ -161,8 +163,8 @@ class HttpConnection:
         return bool(self._data) and not self._skip and self._chunks is None
 
     def _refuse(self, status: int, request: Request | None = None) -> None:
-        self.send(answers.error(status, request, self._door.clock(), False, []))
-        self.done(False)
+        self._request = request and _last(request)
+        answers.refuse(status, request, self)
 
     def _serve(self, request: Request) -> None:
         self._served += 1
@@ -178,7 +180,7 @@ class HttpConnection:
             return
         if self._served >= MAX_REQUESTS:
             request = _last(request)
-        self._busy = True
+        self._busy, self._request = True, request
         self._patience(BUSY_SECONDS)
         self._exchange = self._door.site.answer(request, self)
 
@@ -195,18 +197,24 @@ class HttpConnection:
     def congested(self) -> bool:
         return self._lower.congested
 
+    def head(self, answer: Answer) -> None:
+        request = self._request
+        self._keep = request is not None and request.keep_alive and not answer.ends
+        if request is None or request.version > (0, 9):
+            self.send(answers.head(answer, self._door.clock(), self._keep))
+
     def send(self, data: bytes) -> None:
         if data and not self._closing:
             if self._exchange is not None:
                 self._patience(BUSY_SECONDS)
             self._lower.write(data)
 
-    def done(self, keep: bool) -> None:
+    def done(self, whole: bool) -> None:
         self._busy, self._exchange = False, None
         if self._closing:
             return
         self._lower.flush()  # each answer in TLS records of its own, as nginx has them
-        if not keep:
+        if not (self._keep and whole):
             self._closing = True
             self._timer.cancel()
             if self._skip or self._chunks is not None:

@@ -13,10 +13,10 @@ import stat
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from phantomband.transports.website import answers
+from phantomband.transports.website.exchange import Answer, Exchange, Lines, Out
 from phantomband.transports.website.http import Request
 
 HTTPS_PORT = 443
@@ -24,9 +24,6 @@ HTTPS_PORT = 443
 
 CHUNK_BYTES = 64 * 1024
 """Of a file, read at a time."""
-
-MAX_PATH = 4096
-"""Bytes of a path (Linux's PATH_MAX)."""
 
 HELLO = b"""<!DOCTYPE html>
 <html>
@@ -64,35 +61,6 @@ TYPES = {
 """By the end of a file's name (nginx's mime.types); others are application/octet-stream."""
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-
-
-class Out(Protocol):
-    """Where an answer goes."""
-
-    @property
-    def congested(self) -> bool: ...
-
-    def send(self, data: bytes) -> None: ...
-
-    def done(self, keep: bool) -> None:
-        """The answer is whole. Args: keep: whether the connection serves another request."""
-
-
-class Exchange(Protocol):
-    """An answer that is not whole yet."""
-
-    def writable(self) -> None:
-        """The connection is not congested any more."""
-
-    def cancel(self) -> None:
-        """The connection is gone."""
-
-
-class Site(Protocol):
-    """Answers requests, each at most once at a time for a connection."""
-
-    def answer(self, request: Request, out: Out) -> Exchange | None:
-        """Returns: nothing when `out` was done within the call."""
 
 
 class Folder:
@@ -152,45 +120,38 @@ class Folder:
         host = re.sub(r":\d*$", "", request.headers.get("host", "localhost"))
         port = self._port() if self._port is not None else 0
         base = f"https://{host}" + (f":{port}" if port != HTTPS_PORT else "") if port else ""
-        return self._error(301, request, out, [("Location", f"{base}{path}/{mark}{query}")])
+        return self._error(301, request, out, (("Location", f"{base}{path}/{mark}{query}"),))
 
     def _send(
         self, handle: int | None, size: int, changed: float, kind: str, request: Request, out: Out
     ) -> Exchange | None:
         """The file `handle`, or the one page."""
         tag, date = f'"{int(changed):x}-{size:x}"', answers.http_date(int(changed))
-        keep = request.keep_alive
         part = _part(request, size)
-        same = [("Last-Modified", date), answers.connection(keep), ("ETag", tag)]
+        changes, etag = ("Last-Modified", date), ("ETag", tag)
         if _unchanged(request, tag, int(changed)):
-            data, length, start = answers.head("304 Not Modified", self._clock(), same), 0, 0
+            answer, length, start = Answer("304 Not Modified", (changes,), (etag,)), 0, 0
         elif part is None:
             _close(handle)
-            return self._error(416, request, out, [("Content-Range", f"bytes */{size}")])
+            return self._error(416, request, out, (("Content-Range", f"bytes */{size}"),))
         else:
             start, length = part
             whole = start == 0 and length == size and "range" not in request.headers
-            kinds = [("Content-Type", TYPES.get(kind, "application/octet-stream")), ("Content-Length", str(length))]
+            kinds = (("Content-Type", TYPES.get(kind, "application/octet-stream")), ("Content-Length", str(length)))
             span = ("Content-Range", f"bytes {start}-{start + length - 1}/{size}")
             last = ("Accept-Ranges", "bytes") if whole else span
-            status = "200 OK" if whole else "206 Partial Content"
-            data = answers.head(status, self._clock(), [*kinds, *same, last])
-        if request.version > (0, 9):
-            out.send(data)
+            answer = Answer("200 OK" if whole else "206 Partial Content", (*kinds, changes), (etag, last))
+        out.head(answer)
         if request.method == "HEAD" or not length or handle is None:
-            if request.method != "HEAD" and handle is None:
+            if request.method != "HEAD" and handle is None and length:
                 out.send(HELLO[start : start + length])
             _close(handle)
-            out.done(keep)
+            out.done(True)
             return None
-        return _Sending(handle, start, length, out, keep).begin()
+        return _Sending(handle, start, length, out).begin()
 
-    def _error(
-        self, status: int, request: Request, out: Out, more: list[tuple[str, str]] | None = None
-    ) -> Exchange | None:
-        keep = request.keep_alive and status not in answers.ENDING
-        out.send(answers.error(status, request, self._clock(), keep, more or []))
-        out.done(keep)
+    def _error(self, status: int, request: Request, out: Out, more: Lines = ()) -> Exchange | None:
+        answers.refuse(status, request, out, more)
         return None
 
 
@@ -211,8 +172,9 @@ def _close(handle: int | None) -> None:
 class _Sending:
     """A file on its way, as fast as it is taken."""
 
-    def __init__(self, handle: int, start: int, length: int, out: Out, keep: bool) -> None:
-        self._handle, self._at, self._left, self._out, self._keep = handle, start, length, out, keep
+    def __init__(self, handle: int, start: int, length: int, out: Out) -> None:
+        self._handle, self._at, self._left, self._out = handle, start, length, out
+        self._whole = True
 
     def begin(self) -> Exchange | None:
         self.writable()
@@ -222,13 +184,13 @@ class _Sending:
         while self._left and not self._out.congested:
             data = os.pread(self._handle, min(CHUNK_BYTES, self._left), self._at)
             if not data:  # it was cut while we sent it
-                self._left, self._keep = 0, False
+                self._left, self._whole = 0, False
             self._at += len(data)
             self._left -= len(data)
             self._out.send(data)
         if not self._left and self._handle >= 0:
             self.cancel()
-            self._out.done(self._keep)
+            self._out.done(self._whole)
 
     def cancel(self) -> None:
         if self._handle >= 0:
@@ -245,7 +207,7 @@ def path_untrusted(target: str) -> bytes | None:
     if re.search(r"%(?![0-9A-Fa-f]{2})", raw):
         return None
     path = unquote_to_bytes(raw)
-    if not path.startswith(b"/") or b"\0" in path or len(path) > MAX_PATH:
+    if not path.startswith(b"/") or b"\0" in path:
         return None
     parts: list[bytes] = []
     for part in path.split(b"/")[1:]:

@@ -1,6 +1,7 @@
-"""What tells a client from a visitor of the web site on the same port: sixteen secret bytes, the first inside TLS.
+"""What tells a client from a visitor of the web site on the same port: sixteen secret bytes, the first inside TLS or
+on QUIC's stream 0.
 
-`tls.secret` in the gateway's folder holds two lines: the secret, and the name in our own certificate.
+`tls.secret` or `quic.secret` in the gateway's folder holds two lines: the secret, and the name in our own certificate.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ KNOCK_PARAMETER, SNI_PARAMETER = "knock", "sni"
 """What is published: the secret, base64url without padding, and the name that the server's certificate is for."""
 
 KNOCK_BYTES = 16
-SECRET_FILE = "tls.secret"  # noqa: S105  (a file's name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,27 @@ class Secret:
         return {KNOCK_PARAMETER: _text(self.knock), SNI_PARAMETER: self.name}
 
 
-def secret_for(folder: Path | None, options: Mapping[str, str], random: RandomSource) -> Secret:
+def secret_file(transport: str) -> str:
+    """Name of the file with a transport's secret."""
+    return f"{transport}.secret"
+
+
+def secret_for(transport: str, folder: Path | None, options: Mapping[str, str], random: RandomSource) -> Secret:
     """The secret in `folder`, or one for this run only; parts that `options` names are those.
+
+    Args:
+        transport: whose secret it is.
 
     Raises:
         UserError: the file or a part cannot be used.
     """
     made = f"{_text(random(KNOCK_BYTES))}\n{hostname(random)}\n".encode()
-    text = kept.load_or_create(folder / SECRET_FILE, lambda: made) if folder is not None else made
+    text = kept.load_or_create(folder / secret_file(transport), lambda: made) if folder is not None else made
     lines = text.decode("ascii", "replace").split("\n")
     try:
         knock = knock_untrusted({KNOCK_PARAMETER: options.get(KNOCK_PARAMETER, lines[0])})
     except Malformed as e:
-        raise UserError(f"tls: {e}. Mend the address, or remove {folder}/{SECRET_FILE}") from None
+        raise UserError(f"{transport}: {e}. Mend the address, or remove {folder}/{secret_file(transport)}") from None
     return Secret(knock, options.get(SNI_PARAMETER) or (lines[1] if len(lines) > 1 else "") or hostname(random))
 
 
@@ -68,6 +76,17 @@ def knock_untrusted(parameters: Mapping[str, str]) -> bytes:
 
 def _text(knock: bytes) -> str:
     return base64.urlsafe_b64encode(knock).decode().rstrip("=")
+
+
+def opens_untrusted(data: bytes | bytearray, knock: bytes) -> bool | None:
+    """Whether `data`, a connection's first bytes, begins with `knock`; None: too few to say.
+
+    Takes a time that does not depend on where they differ.
+    """
+    first = bytes(data[:KNOCK_BYTES])
+    if not hmac.compare_digest(first, knock[: len(first)]):
+        return False
+    return True if len(first) == KNOCK_BYTES else None
 
 
 class Doorkeeper:
@@ -90,11 +109,11 @@ class Doorkeeper:
             self._receiver.received(data)
             return
         self._data += data
-        first = bytes(self._data[:KNOCK_BYTES])
-        if not hmac.compare_digest(first, self._knock[: len(first)]):
-            self._become(self._site(), bytes(self._data))
-        elif len(first) == KNOCK_BYTES:
-            self._become(self._tunnel(), bytes(self._data[KNOCK_BYTES:]))
+        match opens_untrusted(self._data, self._knock):
+            case True:
+                self._become(self._tunnel(), bytes(self._data[KNOCK_BYTES:]))
+            case False:
+                self._become(self._site(), bytes(self._data))
 
     def _become(self, receiver: Receiver, data: bytes) -> None:
         self._timer.cancel()
