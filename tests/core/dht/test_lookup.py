@@ -70,7 +70,7 @@ def test_any_answers_end_it_within_bounds(seed: int) -> None:
             lookup.answered(contact.node_id, people(source, source.randrange(40)), held)
     assert lookup.done
     assert lookup.next_requests() == []
-    assert len({contact.node_id for contact in asked}) == len(asked) <= P.paths * P.path_requests
+    assert len(set(asked)) == len(asked) == lookup.requests <= P.paths * P.path_requests
 
 
 def test_a_liar_spoils_its_own_path_only() -> None:
@@ -109,6 +109,43 @@ def test_who_names_a_false_id_is_not_believed() -> None:
     assert lookup.next_requests() == []
     assert lookup.done
     assert lookup.result() == []
+
+
+def test_a_false_address_spoils_an_id_for_its_path_only() -> None:
+    source = random.Random(9)
+    wanted, liar, honest, *_ = people(source, 8)
+    target = wanted.number
+    false = replace(wanted, ip=b"\xc0\x00\x02\x01")
+    lookup = Lookup(target, OWN, [liar, honest], replace(P, paths=2))
+    asked = {contact.node_id for contact in lookup.next_requests()}
+    assert asked == {liar.node_id, honest.node_id}
+    lookup.answered(liar.node_id, [false])
+    assert lookup.next_requests() == [false]
+    lookup.failed(false.node_id)
+    lookup.answered(honest.node_id, [false, wanted])
+    assert lookup.next_requests() == [wanted], "an id at an address that failed is not asked again, at another it is"
+    lookup.answered(wanted.node_id, [])
+    while lookup.next_requests():
+        pass
+    assert lookup.done
+    assert wanted in lookup.result()
+    assert false not in lookup.result()
+
+
+def test_an_id_that_failed_is_asked_by_who_knew_it_at_another_address() -> None:
+    source = random.Random(10)
+    wanted, liar, honest, *_ = people(source, 8)
+    false = replace(wanted, port=1)
+    lookup = Lookup(wanted.number, OWN, [liar, honest], replace(P, paths=2))
+    lookup.next_requests()
+    lookup.answered(liar.node_id, [false])
+    assert lookup.next_requests() == [false]
+    lookup.answered(honest.node_id, [wanted, people(source, 1)[0]])
+    (other,) = lookup.next_requests()
+    assert other.node_id != wanted.node_id, "while one path waits for it, no other asks"
+    lookup.failed(wanted.node_id)
+    lookup.answered(other.node_id, [])
+    assert wanted in lookup.next_requests()
 
 
 def test_one_silent_contact_is_no_lie() -> None:

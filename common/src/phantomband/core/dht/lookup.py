@@ -4,7 +4,8 @@ The first contacts are dealt out to d paths. Each path asks one contact at a tim
 and learns only from its own answers. So a liar spoils the path that asked it; a path is spoilt for good only
 when it met a liar before the neighbourhood of the target. A path ends when the s closest of its contacts were asked.
 Honest directories name only contacts that proved themselves to them: who names one that cannot is no longer believed,
-nor is who names several that do not answer.
+nor is who names several that do not answer. What failed is a contact, an id at one address: another path that knows the
+same id at another address may ask it there, so a false address spoils an id for its own path only.
 """
 
 from __future__ import annotations
@@ -41,6 +42,15 @@ class _Path:
     requests: int = 0
     done: bool = False
 
+    def forget(self, contact: Contact) -> None:
+        """Not the id: that may be learned anew at another address."""
+        for at, (_, known) in enumerate(self.known):
+            if known == contact:
+                del self.known[at]
+                del self.hops[contact.node_id]
+                self.namer.pop(contact.node_id, None)
+                return
+
 
 _distance = itemgetter(0)
 
@@ -57,8 +67,8 @@ class Lookup:
         self.target = target
         self._own, self._parameters, self._search = own, parameters, search
         self._paths = [_Path() for _ in range(parameters.paths)]
-        self._asked: dict[NodeId, _Path] = {}
-        self._failed: set[NodeId] = set()
+        self._asked: dict[NodeId, _Path] = {}  # but those that failed
+        self._failed: set[Contact] = set()
         self._blamed: Counter[NodeId] = Counter()
         self._liars: set[NodeId] = set()
         self._answered: dict[NodeId, Contact] = {}
@@ -73,7 +83,7 @@ class Lookup:
     @property
     def requests(self) -> int:
         """Made so far."""
-        return len(self._asked)
+        return sum(path.requests for path in self._paths)
 
     @property
     def hops(self) -> int:
@@ -114,10 +124,15 @@ class Lookup:
 
     def failed(self, peer: NodeId, *, forged: bool = False) -> None:
         """`peer` did not answer, or could not prove its id (`forged`)."""
-        if (path := self._waiting(peer)) is None:
+        path = self._waiting(peer)
+        if path is None or path.waits is None:
             return
-        path.waits = None
-        self._failed.add(peer)
+        contact, path.waits = path.waits, None
+        self._failed.add(contact)
+        del self._asked[peer]
+        for other in self._paths:
+            if other is not path:
+                other.forget(contact)
         if (namer := path.namer.get(peer)) is not None:
             self._blamed[namer] += self._parameters.blame if forged else 1
             if self._blamed[namer] >= self._parameters.blame:
@@ -154,7 +169,7 @@ class Lookup:
         path.known = [pair for pair in path.known if pair[1].node_id in path.hops]
 
     def _learn(self, path: _Path, contact: Contact, hops: int, namer: NodeId | None = None) -> None:
-        if contact.node_id != self._own and contact.node_id not in path.hops:
+        if contact.node_id != self._own and contact.node_id not in path.hops and contact not in self._failed:
             insort(path.known, (contact.number ^ self.target, contact), key=_distance)
             path.hops[contact.node_id] = hops
             if namer is not None:
@@ -173,7 +188,7 @@ class Lookup:
         """The closest that no path has asked, among the s closest that are diverse and have not failed."""
         counted, seen = 0, Diversity(self._parameters.near_limit, self._parameters.far_limit)
         for _, contact in path.known:
-            if contact.node_id in self._failed or not seen.allows(contact):
+            if contact in self._failed or not seen.allows(contact):
                 continue
             if contact.node_id not in self._asked:
                 return contact
