@@ -24,7 +24,7 @@ from aioquic.quic.events import StreamDataReceived
 from phantomband.transports.base import Address, Buffer, Connection
 from phantomband.transports.quic import transport as quic
 from phantomband.transports.registry import make
-from phantomband.transports.tls.identity import Identity
+from phantomband.transports.tls_layer.identity import Identity
 
 OURS, AIOQUIC = "ours", "aioquic"
 DATAGRAM = 1200

@@ -22,7 +22,7 @@ import pytest
 from e2e_net import need
 from phantomband.transports.browser import hello as hellos
 from phantomband.transports.browser.persona import load_all
-from phantomband.transports.tls.identity import Identity
+from phantomband.transports.tls_layer.identity import Identity
 from phantomband_cli import fingerprint
 from proxies import exactly
 from utls import Fingerprint

@@ -20,7 +20,7 @@ from h2.events import PriorityUpdated, RemoteSettingsChanged, RequestReceived, S
 from phantomband.transports.base import Address
 from phantomband.transports.doh.parameters import token_text
 from phantomband.transports.doh.transport import DohTransport
-from phantomband.transports.tls.identity import Identity
+from phantomband.transports.tls_layer.identity import Identity
 
 pytestmark = pytest.mark.slow
 

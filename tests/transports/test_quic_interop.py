@@ -17,7 +17,7 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived
 from phantomband.transports.base import Address, Buffer, Connection
 from phantomband.transports.quic.transport import DATAGRAM_BYTES
 from phantomband.transports.registry import make
-from phantomband.transports.tls.identity import Identity
+from phantomband.transports.tls_layer.identity import Identity
 from phantomband.transports.website.knock import KNOCK_BYTES, knock_untrusted
 
 SIZE = 1_000_000

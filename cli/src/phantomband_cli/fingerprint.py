@@ -21,8 +21,8 @@ from phantomband.transports.browser.persona import Persona, choose, load_all
 from phantomband.transports.registry import make
 from phantomband.transports.tcp.connection import StreamConnection, read_buffer
 from phantomband.transports.tcp.transport import TcpTransport
-from phantomband.transports.tls.connection import TlsConnection
-from phantomband.transports.tls.identity import Identity
+from phantomband.transports.tls_layer.connection import TlsConnection
+from phantomband.transports.tls_layer.identity import Identity
 
 TRANSPORTS = ("websocket", "tls")
 LOOPBACK = "127.0.0.1"

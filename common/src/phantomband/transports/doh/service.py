@@ -18,7 +18,7 @@ from phantomband.transports.doh.packet import QUERY_OVERHEAD
 from phantomband.transports.doh.request import MEDIA_TYPE, Answer, Request, Result, message_of
 from phantomband.transports.doh.server import Way
 from phantomband.transports.doh.tunnel import Tunnel
-from phantomband.transports.tls.connection import TlsConnection
+from phantomband.transports.tls_layer.connection import TlsConnection
 
 MAX_CONNECTIONS = 2048
 """HTTP connections of one listener; one more is closed unanswered."""

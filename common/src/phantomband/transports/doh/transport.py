@@ -28,9 +28,9 @@ from phantomband.transports.doh.service import DohService
 from phantomband.transports.doh.tunnel import Tunnel
 from phantomband.transports.tcp.proxy import Proxy
 from phantomband.transports.tcp.transport import TcpTransport, require_literal
-from phantomband.transports.tls.connection import TlsConnection
-from phantomband.transports.tls.identity import hostname
-from phantomband.transports.tls.layer import TlsLayer, operators_context
+from phantomband.transports.tls_layer.connection import TlsConnection
+from phantomband.transports.tls_layer.identity import hostname
+from phantomband.transports.tls_layer.layer import TlsLayer, operators_context
 
 RandomSource = Callable[[int], bytes]
 

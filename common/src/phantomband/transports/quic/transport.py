@@ -28,7 +28,7 @@ from phantomband.transports.quic.stream import WINDOW_BYTES
 from phantomband.transports.quic.udp import endpoint, udp_socket
 from phantomband.transports.quic.visitor import Rooms
 from phantomband.transports.tcp.transport import cannot_listen, reason, require_literal
-from phantomband.transports.tls.identity import RandomSource, hostname
+from phantomband.transports.tls_layer.identity import RandomSource, hostname
 from phantomband.transports.website.certificate import Certificate
 from phantomband.transports.website.knock import (
     KNOCK_PARAMETER,

@@ -23,8 +23,8 @@ from phantomband.transports.layered import Settled
 from phantomband.transports.tcp.connection import StreamConnection, read_buffer
 from phantomband.transports.tcp.proxy import Proxy
 from phantomband.transports.tcp.transport import TcpTransport
-from phantomband.transports.tls.connection import TlsConnection
-from phantomband.transports.tls.identity import RandomSource, hostname
+from phantomband.transports.tls_layer.connection import TlsConnection
+from phantomband.transports.tls_layer.identity import RandomSource, hostname
 from phantomband.transports.website.knock import (
     KNOCK_PARAMETER,
     SNI_PARAMETER,

@@ -8,7 +8,7 @@ import ssl
 from cryptography.hazmat.primitives import serialization
 
 from phantomband.core.errors import UserError
-from phantomband.transports.tls.identity import Identity, RandomSource
+from phantomband.transports.tls_layer.identity import Identity, RandomSource
 from phantomband.transports.website.options import Options
 
 

@@ -15,7 +15,7 @@ from phantomband.transports.base import Buffer, Connection, Receiver
 from phantomband.transports.browser.hello import HANDSHAKE, parse_untrusted
 from phantomband.transports.layered import Settled
 from phantomband.transports.tcp.connection import StreamConnection
-from phantomband.transports.tls.connection import TlsConnection
+from phantomband.transports.tls_layer.connection import TlsConnection
 from phantomband.transports.website import answers
 from phantomband.transports.website.exchange import Exchange, Out
 from phantomband.transports.website.http import Request

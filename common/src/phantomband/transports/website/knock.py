@@ -18,7 +18,7 @@ from phantomband.core.errors import Malformed, UserError
 from phantomband.transports import kept
 from phantomband.transports.base import Buffer, Receiver
 from phantomband.transports.layered import Lower
-from phantomband.transports.tls.identity import RandomSource, hostname
+from phantomband.transports.tls_layer.identity import RandomSource, hostname
 from phantomband.transports.website.server import HEAD_SECONDS
 
 KNOCK_PARAMETER, SNI_PARAMETER = "knock", "sni"

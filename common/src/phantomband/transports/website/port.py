@@ -13,7 +13,7 @@ from phantomband.transports.base import Connection, Listener, Receiver
 from phantomband.transports.layered import Lower, Settled
 from phantomband.transports.tcp.connection import StreamConnection
 from phantomband.transports.tcp.transport import TcpTransport
-from phantomband.transports.tls.connection import TlsConnection
+from phantomband.transports.tls_layer.connection import TlsConnection
 from phantomband.transports.website.backend import Backend, Origin
 from phantomband.transports.website.certificate import Certificate
 from phantomband.transports.website.front import ALPN, NO_APPLICATION_PROTOCOL, Front, HttpOver, WrongPort

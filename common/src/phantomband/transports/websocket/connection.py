@@ -18,7 +18,7 @@ from websockets.protocol import Protocol, Side, State
 
 from phantomband.transports.base import Accept, Buffer
 from phantomband.transports.layered import LayeredConnection, Lower, Settled
-from phantomband.transports.tls.connection import TlsConnection
+from phantomband.transports.tls_layer.connection import TlsConnection
 
 MESSAGE_BYTES = 32 * 1024
 """Payload of a frame that we send at most. Our choice."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from phantomband.core.errors import Malformed, UserError
 from phantomband.transports import kept
-from phantomband.transports.tls.identity import hostname
+from phantomband.transports.tls_layer.identity import hostname
 
 RandomSource = Callable[[int], bytes]
 

@@ -22,8 +22,8 @@ from phantomband.transports.layered import Settled
 from phantomband.transports.tcp.connection import StreamConnection, read_buffer
 from phantomband.transports.tcp.proxy import Proxy
 from phantomband.transports.tcp.transport import TcpTransport
-from phantomband.transports.tls.connection import TlsConnection
-from phantomband.transports.tls.identity import hostname
+from phantomband.transports.tls_layer.connection import TlsConnection
+from phantomband.transports.tls_layer.identity import hostname
 from phantomband.transports.website.options import Options
 from phantomband.transports.website.port import WebPort
 from phantomband.transports.website.site import HTTPS_PORT

@@ -17,8 +17,8 @@ from phantomband.transports.layered import Settled
 from phantomband.transports.tcp.connection import StreamConnection, read_buffer
 from phantomband.transports.tcp.proxy import Proxy
 from phantomband.transports.tcp.transport import TcpTransport
-from phantomband.transports.tls.connection import TlsConnection
-from phantomband.transports.tls.identity import Identity, RandomSource, hostname
+from phantomband.transports.tls_layer.connection import TlsConnection
+from phantomband.transports.tls_layer.identity import Identity, RandomSource, hostname
 
 ALPN = ["h2", "http/1.1"]
 
