@@ -52,7 +52,7 @@ def up(
     json: Json = False,
 ) -> None:
     """Start a test network; without --detach it ends with Ctrl-C."""
-    from phantomband_cli.testnet import command
+    from phantomband_cli.testnet import operate
     from phantomband_cli.testnet.options import Options
 
     options = Options(
@@ -70,23 +70,23 @@ def up(
         work,
         probation,
     )
-    command.up(options, directory, detach, json)
+    operate.up(options, directory, detach, json)
 
 
 def down(
     directory: Directory = None, quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing.")] = False
 ) -> None:
     """Stop the test network; leaves nothing running."""
-    from phantomband_cli.testnet import command
+    from phantomband_cli.testnet import operate
 
-    command.down(directory, quiet)
+    operate.down(directory, quiet)
 
 
 def status(directory: Directory = None, json: Json = False) -> None:
     """What runs and what it does. Exit code 1 if no test network runs."""
-    from phantomband_cli.testnet import command
+    from phantomband_cli.testnet import operate
 
-    raise typer.Exit(command.status(directory, json))
+    raise typer.Exit(operate.status(directory, json))
 
 
 def compose(

@@ -1,4 +1,4 @@
-"""The commands `testnet up`, `down` and `status`."""
+"""What `testnet up`, `down` and `status` do."""
 
 from __future__ import annotations
 
