@@ -20,23 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.crypto.sign import IDENTITY_PRIVATE_BYTES, IdentityKey
 from phantomband.core.errors import Malformed, UserError
-from phantomband.core.link import LinkKey
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.epoch import EpochClock
-from phantomband.core.netdir.genesis import DirectoryInfo, Genesis
+from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.genesis_file import genesis_text
-from phantomband.runtime.keystore import load_or_create, write_whole
+from phantomband.runtime.keystore import write_whole
 
-from phantomband_cli.testnet.prepare import (
-    GATEWAY_DIRECTORY,
-    IDENTITY_FILE,
-    LINK_KEY_BYTES,
-    LINK_KEY_FILE,
-    published,
-    startup_seconds,
-)
+from phantomband_cli.directory_card import directory_card
+from phantomband_cli.testnet.prepare import startup_seconds
 
 EPOCH_SECONDS = 30
 
@@ -68,19 +60,14 @@ def hold(keys: Path, genesis: Path, seats: Sequence[Seat], min_relays: int, now:
     """Makes keys and genesis. Returns: False if there was a genesis already."""
     if genesis.exists():
         return False
-    directories = tuple(_directory(keys / str(i), seat, random) for i, seat in enumerate(seats, 1))
+    directories = tuple(
+        directory_card(keys / str(i), seat.nickname, seat.addresses, (), random) for i, seat in enumerate(seats, 1)
+    )
     length = startup_seconds(min_relays, len(seats))
     clock = EpochClock(int(now), STARTUP_TIME // length, length, EPOCH_SECONDS)
     text = genesis_text(Genesis("compose", True, clock, min_relays, directories))
     write_whole(genesis, text.encode("ascii"), 0o644)
     return True
-
-
-def _directory(home: Path, seat: Seat, random: RandomSource) -> DirectoryInfo:
-    identity = IdentityKey(load_or_create(home / IDENTITY_FILE, IDENTITY_PRIVATE_BYTES, random))
-    link = LinkKey(load_or_create(home / LINK_KEY_FILE, LINK_KEY_BYTES, random))
-    addresses = tuple(published(home / GATEWAY_DIRECTORY, address, random) for address in seat.addresses)
-    return DirectoryInfo(seat.nickname, identity.public.raw, link.public, addresses)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

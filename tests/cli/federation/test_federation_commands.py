@@ -10,10 +10,13 @@ import pytest
 import typer
 from phantomband.core.crypto.sign import IdentityKey
 from phantomband.core.errors import UserError
+from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.changes import DirectorySets
 from phantomband.core.netdir.descriptor import SUCCESSION_BYTES
 from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.core.work.equihash import PUBLIC
+from phantomband.transports.quic.transport import QuicTransport
+from phantomband.transports.tls.transport import TlsTransport
 from phantomband_cli.federation import set_changes
 from phantomband_cli.federation.commands import register
 from phantomband_cli.node import write_node_config
@@ -70,6 +73,39 @@ def test_cards_become_a_genesis_file(configs: list[Path], tmp_path: Path) -> Non
     assert isinstance(again.exception, UserError)
     assert "exists already" in str(again.exception)
     assert json.loads(ok("directory", "card", "--config", configs[0]))["nickname"] == "n0"
+
+
+def test_a_card_has_what_clients_need_to_dial(tmp_path: Path) -> None:
+    """The same as the gateway publishes later, and nothing of how it listens."""
+    data, site = tmp_path / "data", tmp_path / "site"
+    site.mkdir()
+    listen = [
+        "tcp://0.0.0.0:1",
+        f"tls://0.0.0.0:2?site={site}",
+        "quic://0.0.0.0:3",
+        "obfs4://0.0.0.0:4",
+        "webtunnel://0.0.0.0:5?url=x",
+    ]
+    advertise = [
+        *(f"{kind}://192.0.2.1:{443 + at}" for at, kind in enumerate(("tcp", "tls", "quic", "webtunnel"))),
+        "tls://192.0.2.2:443?sni=www.example.org",
+    ]
+    config = tmp_path / "node.toml"
+    config.write_text(
+        f'nickname = "n0"\ngenesis = "{tmp_path}/g"\ndata_dir = "{data}"\n[gateway]\nlisten = {json.dumps(listen)}\n'
+        f'advertise = {json.dumps(advertise)}\npluggable = [{{transports = ["webtunnel"], program = "/bin/true"}}]\n'
+    )
+    ok("directory", "card", "--config", config, "--out", tmp_path / "card.json")
+    addresses = [NodeAddress.parse(text) for text in json.loads((tmp_path / "card.json").read_text())["addresses"]]
+    tls, quic = TlsTransport(), QuicTransport()
+    tls.configure(data / "gateway", {})
+    quic.configure(data / "gateway", {})
+    assert [(a.transport, a.port, dict(a.parameters)) for a in addresses] == [
+        ("tcp", 443, {}),
+        ("tls", 444, tls.parameters()),
+        ("quic", 445, quic.parameters()),
+        ("tls", 443, {**tls.parameters(), "sni": "www.example.org"}),
+    ]
 
 
 def test_a_card_needs_an_address_that_others_reach(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from phantomband.core.crypto.labels import SIGN_VIEW
 from phantomband.core.errors import Bug, Malformed
 from phantomband.core.netdir import ballot, tally
 from phantomband.core.netdir.address import NodeAddress
@@ -106,6 +107,11 @@ class Council:
         effects = self.members[index].voting.handle(BallotReceived(kind, data), self.now)
         self.waiting.extend((index, effect) for effect in effects)
 
+    def share(self, index: int, like: ballot.ViewSignature) -> bytes:
+        """A share that this directory signed."""
+        mine = replace(like, directory=index)
+        return replace(mine, signature=self.world.key(index).sign(mine.message(), SIGN_VIEW)).encode()
+
     def run_to(self, time: float) -> None:
         """Ticks all that live at each of their deadlines up to `time`."""
         while self.now < time:
@@ -188,6 +194,24 @@ def test_an_equivocating_voter_is_dropped_and_kept_as_evidence(council: Council)
         found = council.members[index].evidence
         assert [(e.directory, e.kind) for e in found] == [(3, BallotKind.VOTE)]
         assert {found[0].first, found[0].second} == {one, two}
+
+
+def test_who_signs_two_views_for_two_halves_is_found_out(council: Council) -> None:
+    council.run_to(council.genesis.clock.cutoff(1) - 0.01)
+    council.alive = {0, 1, 2}
+    council.run_epoch(1)
+    certified = council.views(1)[0]
+    view, digest = certified.view, certified.digest
+    honest = ballot.ViewSignature(view.network_id, 1, 0, view.previous, digest, view.set_id, b"")
+    true, false = (council.share(3, replace(honest, view=signed)) for signed in (digest, bytes(32)))
+    for index, raw in ((0, true), (1, true), (2, false)):
+        council.do(index, council.members[index].voting.handle(BallotReceived(BallotKind.SIGNATURE, raw), council.now))
+    for index in (0, 1):
+        (found,) = council.members[index].evidence
+        assert (found.directory, found.kind) == (3, BallotKind.SIGNATURE)
+        assert {found.first, found.second} == {true, false}
+    assert not council.members[2].evidence, "it has one share of the liar's only, and the others have the proof"
+    assert all(views.digest == digest for views in council.views(1).values())
 
 
 def test_a_restart_neither_votes_nor_signs_twice(council: Council) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.crypto.sign import IDENTITY_PRIVATE_BYTES, IdentityKey
+from phantomband.core.crypto.sign import IdentityKey
 from phantomband.core.errors import Malformed, UserError
-from phantomband.core.link import LinkKey
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.descriptor import sign_succession
 from phantomband.core.netdir.epoch import EpochClock
@@ -21,13 +20,11 @@ from phantomband.core.netdir.genesis import DirectoryInfo, Genesis, Terms
 from phantomband.core.netdir.genesis_file import directory_text, genesis_text, load_genesis, parse_directory
 from phantomband.core.work.difficulty import FREE, DifficultyRule
 from phantomband.core.work.equihash import BY_NAME
-from phantomband.runtime.keystore import NODE_ID_FILE, load_or_create, write_whole
+from phantomband.runtime.keystore import NODE_ID_FILE, write_whole
 from phantomband.runtime.settings import NodeConfig
 from phantomband_directory.store import SUCCESSION_FILE
 
-IDENTITY_FILE = "directory/identity.key"
-LINK_KEY_FILE = "gateway/link.key"
-LINK_KEY_BYTES = 32
+from phantomband_cli.directory_card import IDENTITY_FILE, directory_card, identity_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +50,30 @@ class Founding:
         return Terms(work, rule, self.probation_epochs, self.notice_epochs)
 
 
-def identity_of(config: NodeConfig, random: RandomSource) -> IdentityKey:
-    """The node's identity; made, with mode 0600, when there is none."""
-    return IdentityKey(load_or_create(config.data_dir / IDENTITY_FILE, IDENTITY_PRIVATE_BYTES, random))
-
-
 def card(config: NodeConfig, random: RandomSource) -> DirectoryInfo:
     """What others need to name this node in a genesis file or change: keys are made when there are none.
+
+    Addresses that a program listens at are left out: what their clients need is known once it runs.
 
     Raises:
         UserError: the node's configuration does not say at which address others reach it.
     """
-    link = LinkKey(load_or_create(config.data_dir / LINK_KEY_FILE, LINK_KEY_BYTES, random))
-    texts = config.gateway.advertise or config.gateway.listen
-    try:
-        addresses = tuple(NodeAddress.parse(text) for text in texts)
-    except (ValueError, Malformed) as e:
-        raise UserError(f"gateway.advertise: {e}. Write transport://IP:port") from e
-    if any(address.ip.is_unspecified for address in addresses):
+    gateway = config.gateway
+    by_programs = {name for program in gateway.pluggable for name in program.transports}
+    listen, advertise = (
+        tuple(address for address in _addresses(key, texts) if address.transport not in by_programs)
+        for key, texts in (("listen", gateway.listen), ("advertise", gateway.advertise))
+    )
+    if any(address.ip.is_unspecified for address in advertise or listen):
         raise UserError("Others cannot reach 0.0.0.0. Set gateway.advertise to the node's public addresses.")
-    return DirectoryInfo(config.nickname, identity_of(config, random).public.raw, link.public, addresses)
+    return directory_card(config.data_dir, config.nickname, listen, advertise, random)
+
+
+def _addresses(key: str, texts: Sequence[str]) -> tuple[NodeAddress, ...]:
+    try:
+        return tuple(NodeAddress.parse(text) for text in texts)
+    except (ValueError, Malformed) as e:
+        raise UserError(f"gateway.{key}: {e}. Write transport://IP:port") from e
 
 
 def save_card(info: DirectoryInfo, out: Path | None) -> None:
@@ -118,7 +119,7 @@ def renew_identity(config: NodeConfig, random: RandomSource) -> tuple[str, str]:
     path = config.data_dir / IDENTITY_FILE
     if not path.exists():
         raise UserError(f"{path}: this node has no identity yet. It gets one when it first starts.")
-    genesis, old = load_genesis(config.genesis), identity_of(config, random)
+    genesis, old = load_genesis(config.genesis), identity_of(config.data_dir, random)
     if genesis.index_of(old.node_id) is not None:
         raise UserError("This node certifies views. Change the set instead: phantomband directory propose --help")
     new = IdentityKey.generate(random)

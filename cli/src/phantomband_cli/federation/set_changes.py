@@ -23,7 +23,8 @@ from phantomband.runtime.keystore import write_whole
 from phantomband.runtime.settings import NodeConfig
 from phantomband_directory.store import FileStore
 
-from phantomband_cli.federation.founding import SYSTEM_RANDOM, identity_of, load_card
+from phantomband_cli.directory_card import identity_of
+from phantomband_cli.federation.founding import SYSTEM_RANDOM, load_card
 
 MAX_FILE_BYTES = 1024 * 1024
 CALL_SECONDS = 15.0
@@ -72,7 +73,7 @@ def sign(config: NodeConfig, file: Path) -> str:
     sets, change = known_sets(config), load(file)
     if change.network_id != sets.network_id or change.old_set != sets.newest.set_id:
         raise UserError(f"{file}: the change is of another network, or does not follow the newest set known here.")
-    key = identity_of(config, SYSTEM_RANDOM)
+    key = identity_of(config.data_dir, SYSTEM_RANDOM)
     index = sets.newest.index_of(key.node_id)
     if index is None:
         raise UserError("This node is no directory of the set: it has nothing to sign.")

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from phantomband.core.bridge_line import TRANSPORTS
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.crypto.sign import IDENTITY_PRIVATE_BYTES, IdentityKey
-from phantomband.core.link import LinkKey
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.epoch import EpochClock
-from phantomband.core.netdir.genesis import DirectoryInfo, Genesis, Terms
+from phantomband.core.netdir.genesis import Genesis, Terms
 from phantomband.core.netdir.genesis_file import save_genesis
 from phantomband.core.work.difficulty import FREE, DifficultyRule
 from phantomband.core.work.equihash import BY_NAME
-from phantomband.runtime.keystore import load_or_create
-from phantomband.transports.doh.transport import DohTransport
-from phantomband.transports.obfs4.transport import Obfs4Transport
-from phantomband.transports.quic.transport import QuicTransport
-from phantomband.transports.tls.transport import TlsTransport
-from phantomband.transports.websocket.transport import WebSocketTransport
 
+from phantomband_cli.directory_card import directory_card
 from phantomband_cli.node import toml_value
 from phantomband_cli.testnet.layout import Layout
 from phantomband_cli.testnet.options import Options
@@ -31,15 +24,6 @@ from phantomband_cli.testnet.ports import LOOPBACK, free_ports, proxy_port
 
 USUAL = ("tcp", "tls", "quic")
 """Every node listens on all, and on the client's if that is another; for `auto` on every transport there is."""
-
-KEYED = {t.name: t for t in (TlsTransport, QuicTransport, Obfs4Transport, WebSocketTransport, DohTransport)}
-"""Those whose clients need to know something that is made once and kept."""
-
-IDENTITY_FILE = "directory/identity.key"
-GATEWAY_DIRECTORY = "gateway"
-LINK_KEY_FILE = f"{GATEWAY_DIRECTORY}/link.key"
-LINK_KEY_BYTES = 32
-"""Where the services keep their keys, in a node's data directory."""
 
 STARTUP_EPOCHS = 20
 STARTUP_SECONDS = 1
@@ -96,29 +80,13 @@ def _genesis(
         int(now), STARTUP_EPOCHS, startup_seconds(options.nodes, options.directories), options.epoch_seconds
     )
     directories = tuple(
-        _directory(layout.node(name) / "data", name, addresses[i], random)
+        directory_card(layout.node(name) / "data", name, addresses[i], (), random)
         for i, name in enumerate(options.names[: options.directories])
     )
     work = BY_NAME.get(options.work)
     rule = DifficultyRule(floor=0) if work is not None else FREE
     terms = Terms(work, rule, options.probation)
     save_genesis(Genesis("testnet", True, clock, options.nodes, directories, terms), layout.genesis)
-
-
-def _directory(data: Path, name: str, addresses: tuple[NodeAddress, ...], random: RandomSource) -> DirectoryInfo:
-    identity = IdentityKey(load_or_create(data / IDENTITY_FILE, IDENTITY_PRIVATE_BYTES, random))
-    link = LinkKey(load_or_create(data / LINK_KEY_FILE, LINK_KEY_BYTES, random))
-    listed = tuple(published(data / GATEWAY_DIRECTORY, address, random) for address in addresses)
-    return DirectoryInfo(name, identity.public.raw, link.public, listed)
-
-
-def published(gateway: Path, address: NodeAddress, random: RandomSource) -> NodeAddress:
-    """`address` as its node will publish it, where nobody could dial it otherwise."""
-    if address.transport not in KEYED:
-        return address
-    transport = KEYED[address.transport](random)
-    transport.configure(gateway, {})
-    return replace(address, parameters=tuple(sorted(transport.parameters().items())))
 
 
 def _node(layout: Layout, options: Options, index: int, name: str, addresses: tuple[NodeAddress, ...]) -> None:

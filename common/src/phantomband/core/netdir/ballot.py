@@ -131,6 +131,11 @@ class ViewSignature:
     set_id: bytes
     signature: bytes
 
+    @property
+    def subject(self) -> tuple[bytes, bytes]:
+        """What a directory may sign one of in an epoch: digests of the view and of the one before it."""
+        return self.view, self.previous
+
     def message(self) -> bytes:
         return certificate_message(self.network_id, self.epoch, self.previous, self.view, self.set_id)
 

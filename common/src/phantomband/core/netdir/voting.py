@@ -233,7 +233,7 @@ class Voting:
         if current is None:
             return []
         held = current.shares.get(share.directory)
-        same = held is not None and (held[0].view, held[0].previous) == (share.view, share.previous)
+        same = held is not None and held[0].subject == share.subject
         if same or (BallotKind.SIGNATURE, share.directory) in current.accused:
             return []
         verify_signature_untrusted(data, self._genesis)
@@ -241,7 +241,15 @@ class Voting:
             current.accused.add((BallotKind.SIGNATURE, share.directory))
             return [Evidence(share.directory, BallotKind.SIGNATURE, held[1], data)]
         current.shares[share.directory] = (share, data)
-        return self._advance(current, now)
+        return self._pass_on(current) + self._advance(current, now)
+
+    def _pass_on(self, current: Round) -> list[Effect]:
+        """Shares of another view than ours, once each: whoever got the other share of who signed two has the proof."""
+        own = current.shares.get(self._index)
+        if own is None:
+            return []
+        others = (data for share, data in current.shares.values() if share.subject != own[0].subject)
+        return [Broadcast(BallotKind.SIGNATURE, data) for data in others if current.once("passed on", data)]
 
     def _open_round(self, epoch: int, now: float) -> Round | None:
         """The round of an epoch that may still matter: the last, this one, or (another clock) the next."""
@@ -375,15 +383,15 @@ class Voting:
         signature = self._key.sign(message, SIGN_VIEW)
         share = ViewSignature(view.network_id, view.epoch, self._index, view.previous, digest, view.set_id, signature)
         current.shares[self._index] = (share, share.encode())
-        return [Remember(self._memory), Broadcast(BallotKind.SIGNATURE, share.encode())]
+        return [Remember(self._memory), Broadcast(BallotKind.SIGNATURE, share.encode()), *self._pass_on(current)]
 
     def _certify(self, current: Round) -> list[Effect]:
-        counts = Counter((share.view, share.previous) for share, _ in current.shares.values())
+        counts = Counter(share.subject for share, _ in current.shares.values())
         winner = next((pair for pair, count in counts.items() if count >= self._genesis.quorum), None)
         if winner is None:
             return []
         shares = [share for _, (share, _) in sorted(current.shares.items())]
-        signers = [share for share in shares if (share.view, share.previous) == winner]
+        signers = [share for share in shares if share.subject == winner]
         if winner[0] not in current.views:
             return current.fetch_view((s.directory for s in signers if s.directory != self._index), "certified")
         view, encoded = current.views[winner[0]]
