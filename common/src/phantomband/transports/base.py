@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from phantomband.core.errors import Refused
+from phantomband.core.errors import Refused, UserError
 
 Buffer = bytes | bytearray | memoryview
 
@@ -156,3 +156,17 @@ class Transport(ABC):
     @abstractmethod
     def parameters(self) -> Mapping[str, str]:
         """What a listening node publishes in its descriptor so that others can dial it."""
+
+
+def one_setting(transport: str, before: object | None, now: object) -> None:
+    """A transport's listening addresses share one object, so also their parameters.
+
+    Args: before: those of an earlier address; None: this is the first.
+
+    Raises:
+        UserError: they differ.
+    """
+    if before is not None and before != now:
+        raise UserError(
+            f"{transport}: a node has one set of parameters for it. Give all its {transport} addresses the same"
+        )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from phantomband.core.errors import Malformed, Refused, UserError
-from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
+from phantomband.transports.base import Accept, Address, Connection, Listener, Transport, one_setting
 from phantomband.transports.browser.persona import Persona
 from phantomband.transports.doh import identity
 from phantomband.transports.doh.client import DIRECT, RESOLVER, ClientSession
@@ -66,8 +66,7 @@ class DohTransport(Transport):
     def configure(self, folder: Path, options: Mapping[str, str]) -> None:
         """The token is that in `folder`/doh.key; options are those of `parameters.Options`."""
         parsed = Options.parse(options)
-        if self._configured and parsed != self._options:
-            raise UserError("doh: a node has one set of doh options. Give all its doh addresses the same")
+        one_setting(self.name, self._options if self._configured else None, parsed)
         if parsed.files and not self._configured:
             server = operators_context(*map(Path, parsed.files))
             self._tls = TlsLayer(self._random, server, self._proxy, self._persona)

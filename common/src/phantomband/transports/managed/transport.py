@@ -8,7 +8,7 @@ from pathlib import Path
 
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Refused, UserError
-from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
+from phantomband.transports.base import Accept, Address, Connection, Listener, Transport, one_setting
 from phantomband.transports.managed.client import ClientProgram
 from phantomband.transports.managed.extended_port import new_cookie
 from phantomband.transports.managed.program import Command
@@ -36,7 +36,7 @@ class ManagedTransport(Transport):
     ) -> None:
         self.name = name
         self._command, self._client, self._folder, self._random = command, client, folder, random
-        self._options: Mapping[str, str] = {}
+        self._options: Mapping[str, str] | None = None
         self._cookie: tuple[Path, bytes] | None = None
         self.listeners: list[ManagedListener] = []
 
@@ -52,8 +52,7 @@ class ManagedTransport(Transport):
 
     def configure(self, folder: Path, options: Mapping[str, str]) -> None:
         """What stands behind the `?` goes to the program. Its keys are where the constructor said."""
-        if self._options not in ({}, options):
-            raise UserError(f"{self.name}: a node has one set of options. Give all its {self.name} addresses the same")
+        one_setting(self.name, self._options, dict(options))
         self._options = dict(options)
 
     async def listen(self, host: str, port: int, accept: Accept) -> Listener:
@@ -62,7 +61,7 @@ class ManagedTransport(Transport):
             path = self._folder / COOKIE_FILE
             self._cookie = path, new_cookie(path, self._random)
         listener = ManagedListener(
-            self._command, self.name, self._options, self._folder, self._cookie, accept, self._random
+            self._command, self.name, self._options or {}, self._folder, self._cookie, accept, self._random
         )
         await listener.start(host, port)
         self.listeners.append(listener)

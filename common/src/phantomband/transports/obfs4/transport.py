@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from phantomband.core.errors import Forged, Malformed, Refused, UserError
-from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
+from phantomband.transports.base import Accept, Address, Connection, Listener, Transport, one_setting
 from phantomband.transports.dialing import dial_over
 from phantomband.transports.layered import Settled
 from phantomband.transports.obfs4 import elligator, identity
@@ -88,8 +88,7 @@ class Obfs4Transport(Transport):
             mode = iat_mode_untrusted(options)
         except Malformed as e:
             raise UserError(f"obfs4: {e}. Write obfs4://IP:PORT?iat-mode=0") from None
-        if self._mode not in (None, mode):
-            raise UserError("obfs4: a node has one iat-mode. Give all its obfs4 addresses the same")
+        one_setting(self.name, self._mode, mode)
         self._mode = mode
         self._identity = identity.load_or_create(folder / KEY_FILE, self._random)
 

@@ -19,7 +19,7 @@ from qh3._hazmat import CryptoError
 from qh3.quic.configuration import QuicConfiguration
 
 from phantomband.core.errors import Malformed, Refused
-from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
+from phantomband.transports.base import Accept, Address, Connection, Listener, Transport, one_setting
 from phantomband.transports.quic.gate import Gate, GateProtocol
 from phantomband.transports.quic.library import CONNECTION_ID_BYTES, HeldConnection
 from phantomband.transports.quic.link import ClientProtocol
@@ -88,8 +88,9 @@ class QuicTransport(Transport):
 
     def configure(self, folder: Path, options: Mapping[str, str]) -> None:
         """The secret is that in `folder`/quic.secret; options: `KNOWN`."""
-        self._options = Options.parse(options, self.name, KNOWN)
-        self._secret = secret_for(self.name, folder, options, self._random)
+        parsed, secret = Options.parse(options, self.name, KNOWN), secret_for(self.name, folder, options, self._random)
+        one_setting(self.name, self._secret and (self._options, self._secret), (parsed, secret))
+        self._options, self._secret = parsed, secret
 
     def parameters(self) -> Mapping[str, str]:
         return self._secret.parameters if self._secret is not None else {}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from phantomband.core.errors import Malformed, Refused
-from phantomband.transports.base import Accept, Address, Connection, Listener, Receiver, Transport
+from phantomband.transports.base import Accept, Address, Connection, Listener, Receiver, Transport, one_setting
 from phantomband.transports.browser.persona import Persona
 from phantomband.transports.browser.tls import PROFILE, Use, client_context
 from phantomband.transports.dialing import dial_over
@@ -69,8 +69,9 @@ class TlsTransport(Transport):
 
     def configure(self, folder: Path, options: Mapping[str, str]) -> None:
         """The secret is that in `folder`/tls.secret; options: `KNOWN`."""
-        self._options = Options.parse(options, self.name, KNOWN)
-        self._secret = secret_for(self.name, folder, options, self._random)
+        parsed, secret = Options.parse(options, self.name, KNOWN), secret_for(self.name, folder, options, self._random)
+        one_setting(self.name, self._secret and (self._options, self._secret), (parsed, secret))
+        self._options, self._secret = parsed, secret
 
     def parameters(self) -> Mapping[str, str]:
         return self._secret.parameters if self._secret is not None else {}

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from phantomband.core.errors import Malformed, Refused, UserError
-from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
+from phantomband.core.errors import Malformed, Refused
+from phantomband.transports.base import Accept, Address, Connection, Listener, Transport, one_setting
 from phantomband.transports.browser import persona as personas
 from phantomband.transports.browser.persona import Persona
 from phantomband.transports.browser.tls import Use, client_context
@@ -69,17 +69,14 @@ class WebSocketTransport(Transport):
         self._buffer = read_buffer()
         self._persona = persona or personas.choose(personas.load_all(), random)
         self._client = client_context(Use.WEBSOCKET, self._persona.tls)
-        self._given: Mapping[str, str] | None = None
         self._options = Options()
         self._secret: Secret | None = None
 
     def configure(self, folder: Path, options: Mapping[str, str]) -> None:
         """The secret path is that in `folder`/websocket.secret; options: `KNOWN`."""
-        if self._given not in (None, dict(options)):
-            raise UserError("websocket: all websocket addresses of a node need the same parameters. Make them equal")
-        self._given = dict(options)
-        self._options = Options.parse(options, self.name, KNOWN)
-        self._secret = secret_for(folder, options, self._random)
+        parsed, secret = Options.parse(options, self.name, KNOWN), secret_for(folder, options, self._random)
+        one_setting(self.name, self._secret and (self._options, self._secret), (parsed, secret))
+        self._options, self._secret = parsed, secret
 
     def parameters(self) -> Mapping[str, str]:
         if self._secret is None:
