@@ -158,15 +158,13 @@ class Transport(ABC):
         """What a listening node publishes in its descriptor so that others can dial it."""
 
 
-def one_setting(transport: str, before: object | None, now: object) -> None:
+def one_setting(transport: str, before: object | None, now: object, what: str = "set of parameters") -> None:
     """A transport's listening addresses share one object, so also their parameters.
 
-    Args: before: those of an earlier address; None: this is the first.
+    Args: before: those of an earlier address; None: this is the first; what: there is one of, for people.
 
     Raises:
         UserError: they differ.
     """
     if before is not None and before != now:
-        raise UserError(
-            f"{transport}: a node has one set of parameters for it. Give all its {transport} addresses the same"
-        )
+        raise UserError(f"{transport}: a node has one {what}. Give all its {transport} addresses the same")

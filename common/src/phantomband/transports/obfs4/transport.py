@@ -88,7 +88,7 @@ class Obfs4Transport(Transport):
             mode = iat_mode_untrusted(options)
         except Malformed as e:
             raise UserError(f"obfs4: {e}. Write obfs4://IP:PORT?iat-mode=0") from None
-        one_setting(self.name, self._mode, mode)
+        one_setting(self.name, self._mode, mode, "iat-mode")
         self._mode = mode
         self._identity = identity.load_or_create(folder / KEY_FILE, self._random)
 
