@@ -32,6 +32,7 @@ class Neighbours:
         self._gateway = local_channel(gateway)
         self._directory = local_channel(directory)
         self._views: deque[View] = deque(maxlen=VIEWS_KEPT)
+        self._links: frozenset[tuple[str, int]] = frozenset()
 
     @property
     def known(self) -> int:
@@ -64,6 +65,11 @@ class Neighbours:
         view = CertifiedView.decode_untrusted(data).view
         if not self._views or view.epoch > self._views[-1].epoch:
             self._views.append(view)
+            self._links = frozenset((a.host, a.port) for entry in view.entries for a in entry.addresses)
+
+    def is_link(self, address: str, port: int) -> bool:
+        """Whether some node of the newest view takes links there. Args: address: canonical text of an IP address."""
+        return (address, port) in self._links
 
     async def open_link(self, node: NodeId) -> LinkId | None:
         """A link to `node`, or None when we do not know it or cannot reach it."""

@@ -20,15 +20,19 @@ from phantomband.core.ids import LinkId, NodeId
 from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.proto import relay_pb2, relay_pb2_grpc
 from phantomband.runtime import frames
+from phantomband.runtime.contained import Contained
 from phantomband.runtime.frames import Frame
 from phantomband.runtime.lane.base import HIGH_WATER, Driver, LanePeer, LaneReceiver
 from phantomband.runtime.lane.client import LaneClient
 from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
+from phantomband.runtime.memory_budget import MemoryBudget
+from phantomband.runtime.memory_limit import held_bytes
 from phantomband.runtime.service import Service, new_incarnation, quiet
 
 from phantomband_relay.capacity import Capacity
 from phantomband_relay.exit import Exit, ExitRules
 from phantomband_relay.loops import Loops
+from phantomband_relay.names import Cares, Names
 from phantomband_relay.neighbours import Neighbours
 from phantomband_relay.onion_keys import KeyRing
 from phantomband_relay.worker import Handshakes
@@ -75,14 +79,18 @@ class RelayService(Service):
         self.incarnation = new_incarnation()
         self._parts = parts
         self._loop = asyncio.get_running_loop()
-        self.exit = Exit(parts.rules, self._spawn)
+        self.contained = Contained()
+        self._neighbours = Neighbours(parts.gateway, parts.directory)
+        self.budget = MemoryBudget(held_bytes(), bug=self.contained.bug)
+        self.exit = Exit(
+            parts.rules, self.contained.spawn, Names(Cares()), self.budget, is_link=self._neighbours.is_link
+        )
         acceptor = self.exit.circuit if parts.rules.policy.is_exit else None
         self.machine = RelayMachine(self, acceptor, mixing=2 * USUAL_HOPS * parts.mixing)
         self._handshakes = Handshakes(parts.worker, self._handshake_done, self._worker_died, parts.ring.keys.accepted)
         self._lanes = LaneServer(self.name, self.incarnation, self._accept_lane, parts.sockets, parts.random)
         me = LanePeer(self.name, self.incarnation)
         self._mixer = LaneClient(parts.mixer, me, parts.driver, lambda _: self.wake(), self._mixer_down)
-        self._neighbours = Neighbours(parts.gateway, parts.directory)
         self._loops = Loops(
             parts.node_id, parts.network_id, self.machine, self._neighbours, parts.random, parts.loop_seconds
         )
@@ -104,6 +112,7 @@ class RelayService(Service):
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
+                self.contained.start(tasks)
                 tasks.create_task(self._mixer.run())
                 tasks.create_task(self._neighbours.watch_view())
                 tasks.create_task(self._keepalive())
@@ -152,7 +161,7 @@ class RelayService(Service):
             "circuits_destroyed": counters.circuits_destroyed,
             "circuits_refused": counters.circuits_refused,
             "malformed": counters.malformed,
-            "bugs": counters.bugs,
+            "bugs": counters.bugs + self.contained.bugs,
             "stray_cells": counters.stray,
             "handshakes_waiting": self._handshakes.waiting,
             "handshakes_refused": self._handshakes_refused,
@@ -163,6 +172,10 @@ class RelayService(Service):
             "exit_opened": out.opened,
             "exit_refused": out.refused,
             "exit_failed": out.failed,
+            "exit_shed": out.shed,
+            "exit_lookups": self.exit.names.under_way,
+            "exit_lookups_waiting": self.exit.names.waiting,
+            "held_bytes": self.budget.used,
             "exit_bytes_in": out.bytes_in,
             "exit_bytes_out": out.bytes_out,
             "frames": self._frames,

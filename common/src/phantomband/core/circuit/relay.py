@@ -51,14 +51,15 @@ class RelayMachine:
     def __init__(
         self,
         effects: RelayEffects,
-        acceptor: Callable[[], StreamAcceptor] | None,
+        acceptor: Callable[[LinkId], StreamAcceptor] | None,
         limits: RelayLimits | None = None,
         congestion: CongestionParameters | None = None,
         mixing: float = 0.0,
     ) -> None:
         """Args:
 
-        acceptor: makes, for each circuit, who serves its streams; None when this relay is no exit.
+        acceptor: makes, for each circuit and the link that it came over, who serves its streams; None when this relay
+            is no exit.
         mixing: seconds that mixing adds to a round trip.
         """
         self.outbox = Outbox(effects.wake)
@@ -257,7 +258,7 @@ class RelayMachine:
             message_room(circuit.hop),
             circuit.send,
             self._congestion,
-            self._acceptor() if self._acceptor is not None else NoExit(),
+            self._acceptor(circuit.previous_link.id) if self._acceptor is not None else NoExit(),
             self.limits.streams_per_circuit,
             self._mixing,
         )
