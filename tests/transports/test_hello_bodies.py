@@ -1,4 +1,4 @@
-"""What stands in each extension of our ClientHellos, beside the installed Chromium's, over many processes and connections.
+"""What stands in each extension of our ClientHellos, beside the installed Chromium's, over several processes.
 
 Fingerprints such as JA4 look at numbers of extensions; who watches may look into them. What a browser varies must vary
 in ours as there, and what it keeps must be kept: an order that is drawn once for a client is a mark of that client.

@@ -29,13 +29,16 @@ def _fingerprint(profile: str) -> utls.Fingerprint:
     (TLS Trust Anchor Identifiers, draft-ietf-tls-trust-anchor-ids: a list of strings, each behind a byte of length.)
     """
     spec = utls.Fingerprint.from_preset(profile).to_dict()
-    if spec.get("trust_anchors"):
-        spec["trust_anchors"] = b"".join(sorted(_ids(spec["trust_anchors"]), key=lambda each: each[1:]))
+    listed = spec.get("trust_anchors")
+    if listed:
+        ids = sorted(_ids(bytes(listed)), key=lambda each: each[1:])
+        spec["trust_anchors"] = b"".join(ids)
         spec["permute_trust_anchors"] = False
     return utls.Fingerprint.from_dict(spec)
 
 
 def _ids(listed: bytes) -> list[bytes]:
+    """Each with its byte of length."""
     out = []
     while listed:
         size = 1 + listed[0]
