@@ -142,10 +142,3 @@ def test_a_guard_that_does_not_answer_is_tried_again_later_and_later() -> None:
     assert retries.due(NODES[0], now)
     retries.failed(NODES[0], now)
     assert retries.due(NODES[0], now + 10)
-
-
-def test_those_that_failed_lately_come_last_but_come() -> None:
-    retries = Retries()
-    retries.failed(NODES[0], 5.0)
-    assert retries.in_order(NODES[:3], 6.0) == [NODES[1], NODES[2], NODES[0]]
-    assert retries.in_order(NODES[:3], 15.0) == NODES[:3]

@@ -57,7 +57,7 @@ class Pool:
         self.attempts: list[Any] = []
         self.resolves: list[bool] = []
 
-    def exit_is_busy(self, managed: Any) -> None:
+    def exit_failed(self, managed: Any, reason: EndReason) -> None:
         managed.retired = True
 
     async def get(self, isolation: Any, where: Target) -> Any:

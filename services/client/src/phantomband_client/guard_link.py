@@ -50,6 +50,8 @@ class GuardLink:
         self.profile = profile
         self.circuits: dict[bytes, ClientCircuit] = {}
         self.up = False
+        self.resetting = False
+        """Whether the node says just now that every circuit of the link is dead."""
         self.transport = ""
         """By which it was dialled."""
         self.link_key = b""
@@ -273,12 +275,17 @@ class GuardLink:
             self._ready.set_result(None)
 
     def _keepalive(self) -> None:
-        """A DROP on every circuit that carries streams: a cell lost on the way is noticed by the next one."""
+        """A DROP on every circuit that carries streams: a cell lost on the way is noticed by the next one.
+
+        On a padded link every circuit gets one, so that it does not tell which carry streams. Paced ones send anyway.
+        """
         if not self.up:
             return
         self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._keepalive)
+        padded = self.profile.link.mode is not Mode.OFF
         for circuit in list(self.circuits.values()):
-            if circuit.state is CircuitState.OPEN and circuit.endpoint.streams and not circuit.endpoint.paced:
+            carries = padded or circuit.endpoint.streams
+            if circuit.state is CircuitState.OPEN and carries and not circuit.endpoint.paced:
                 circuit.send_drop(len(circuit.path))
                 self.touch(circuit)
 
@@ -297,9 +304,16 @@ class GuardLink:
                 self._touched[circuit] = None
                 circuit.cells(header[CIRCUIT_ID_BYTES], data, first, (at - first) // CELL_BYTES, now)
             elif header == DESTROY_LINK:
-                for lost in list(circuits.values()):
-                    lost.destroy()
+                self._reset()
         self.wake()
+
+    def _reset(self) -> None:
+        self.resetting = True
+        try:
+            for lost in list(self.circuits.values()):
+                lost.destroy()
+        finally:
+            self.resetting = False
 
     def link_directory(self, driver: LinkDriver, message: DirectoryMessage) -> None:
         future = self._calls.get(message.request)

@@ -134,7 +134,3 @@ class Retries:
     def due(self, node: NodeId, now: float) -> bool:
         """Whether it may be tried now."""
         return now >= self._failed.get(node, (now, 0.0))[0]
-
-    def in_order(self, nodes: Iterable[NodeId], now: float) -> list[NodeId]:
-        """Those that may be tried now, in their order, and then the others: no guard at all is worse."""
-        return sorted(nodes, key=lambda node: not self.due(node, now))

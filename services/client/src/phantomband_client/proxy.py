@@ -226,10 +226,8 @@ class Application(asyncio.Protocol):
         try:
             return handler, await handler.answers
         except StreamFailed as e:
-            if e.reason is EndReason.RESOURCE:
-                pool.exit_is_busy(managed)
-            elif e.reason in (EndReason.POLICY, EndReason.RESOLVE_FAILED):
-                managed.retired = True
+            if e.reason in (EndReason.RESOURCE, EndReason.POLICY, EndReason.RESOLVE_FAILED):
+                pool.exit_failed(managed, e.reason)
             raise
         except asyncio.CancelledError:
             handler.end(EndReason.DONE)

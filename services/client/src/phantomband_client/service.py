@@ -24,6 +24,7 @@ from phantomband_client.choice.chooser import Chooser
 from phantomband_client.clock_check import ClockOff
 from phantomband_client.control import ControlRpc, Progress
 from phantomband_client.first_links import FirstLinks
+from phantomband_client.guard_health import GuardHealth
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.guards import StoredGuards
 from phantomband_client.http_connect import HttpNegotiation
@@ -32,6 +33,7 @@ from phantomband_client.network_view import NetworkView
 from phantomband_client.proxy import Application, Choose, Negotiating, Proxy
 from phantomband_client.session import Session
 from phantomband_client.socks import Negotiation
+from phantomband_client.troubles import Troubles
 from phantomband_client.unlisted import Unlisted
 
 GUARDS_FILE = "guards.json"
@@ -69,7 +71,8 @@ class ClientService(Service):
         bridges = frozenset(bridge.node_id for bridge in parts.bridges)
         self.unlisted = Unlisted(parts.genesis.network_id, bridges, parts.clock)
         self.progress = Progress()
-        self.trouble = ""
+        self.troubles = Troubles()
+        self.health = GuardHealth()
         self.view = NetworkView(parts.genesis, config.data_dir, parts.clock)
         self.guards = StoredGuards(config.data_dir / GUARDS_FILE, parts.clock, parts.random)
         self.measures = Measures()
@@ -185,6 +188,12 @@ class ClientService(Service):
         return " ".join(up or self.chooser.transports)
 
     @property
+    def trouble(self) -> str:
+        """What is wrong now; what was wrong before a suspend, or yesterday, is not in it."""
+        health = self.health.words(asyncio.get_running_loop().time())
+        return "; ".join(said for said in (self.view.warning, self.troubles.text, health) if said)
+
+    @property
     def streams_open(self) -> int:
         return sum(m.streams for _, m in self.circuits)
 
@@ -206,7 +215,7 @@ class ClientService(Service):
 
     def _changed(self) -> None:
         if any(m.open for _, m in self.circuits):
-            self.trouble = self.view.warning
+            self.troubles.say("view", "")
             self._advance(100, "done")
             self._bootstrapped.set()
 
@@ -232,10 +241,9 @@ class ClientService(Service):
                 await self._get_view()
                 if self.view.usable():
                     self._have_view.set()
-                self.trouble = self.view.warning
+                self.troubles.say("view", "")
             except Refused as e:
-                first_words = self.view.warning or "no view of the network yet"
-                self.trouble = str(e) if isinstance(e, ClockOff) else f"{first_words}: {e}"
+                self.troubles.say("view", str(e) if isinstance(e, ClockOff) else f"no newer view of the network: {e}")
             if self._must_ask():
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, last if self.view.usable() else first)

@@ -110,6 +110,11 @@ class ClientCircuit:
 
     # ---- building ------------------------------------------------------------------------------------------------
 
+    @property
+    def answered(self) -> int:
+        """Relays of the path that have answered their handshake, from the guard on."""
+        return len(self._hops)
+
     def start(self) -> None:
         """Sends CREATE to the guard."""
         body = encode_create(1, self._onion_skin())
