@@ -12,6 +12,7 @@ from phantomband.core.cell import Command
 from phantomband.core.netdir.measures import Measures
 from phantomband.core.profiles import STRONG
 from phantomband.core.stream.messages import target
+from phantomband.runtime.contained import Contained
 from phantomband.runtime.settings import ClientConfig
 from phantomband.transports.base import Address
 from phantomband_client.choice.chooser import Entrance, MakeLink
@@ -34,7 +35,7 @@ class Net:
         self.config = ClientConfig(genesis=folder / "g", data_dir=folder)
         self.bridges, self.genesis = (), SimpleNamespace(network_id=NETWORK_ID)
         self.random, self.measures = BySize(1), Measures()
-        self.health, self.troubles = GuardHealth(), Troubles()
+        self.health, self.troubles, self.contained = GuardHealth(), Troubles(), Contained()
         self.guard = GuardNode()
         self.transports, self.memory = ("pipe",), SimpleNamespace(failed=lambda name: None)
         self.session = Session(self, STRONG, lambda: None)  # type: ignore[arg-type]

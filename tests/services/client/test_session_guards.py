@@ -17,7 +17,9 @@ from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.view import View
 from phantomband.core.profiles import FAST
+from phantomband.runtime.contained import Contained
 from phantomband.runtime.settings import ClientConfig
+from phantomband.runtime.state_files import StateFiles
 from phantomband.transports.managed.program import ProgramFailed
 from phantomband_client.choice.chooser import Entrance, MakeLink
 from phantomband_client.guard_health import REFUSALS, REFUSED_SECONDS, GuardHealth
@@ -42,8 +44,8 @@ class Net:
         self.config = ClientConfig(genesis=folder / "g", data_dir=folder)
         self.bridges, self.genesis = bridges, GENESIS
         self.random, self.measures = Seeded(1), Measures()
-        self.health, self.troubles = GuardHealth(), Troubles()
-        self.guards = StoredGuards(folder / "guards.json", lambda: 1e9, self.random)
+        self.health, self.troubles, self.contained = GuardHealth(), Troubles(), Contained()
+        self.guards = StoredGuards(StateFiles(folder), lambda: 1e9, self.random)
         self.view: View = VIEW
         self.transports = ("tls",)
         self.unlisted = Unlisted(GENESIS.network_id, frozenset(b.node_id for b in bridges), lambda: 1e9)

@@ -22,6 +22,7 @@ from phantomband.core.errors import UserError
 from phantomband.proto import node_pb2, node_pb2_grpc
 from phantomband.runtime.allocator import tune_allocator
 from phantomband.runtime.arguments import C, parse
+from phantomband.runtime.directories import make_private
 from phantomband.runtime.lane.grpc_driver import SERVER_OPTIONS
 
 DRAIN_SECONDS = 10.0
@@ -35,19 +36,6 @@ QUIET_SECONDS = 0.3
 def new_incarnation() -> int:
     """Random 64 bits of this process."""
     return int.from_bytes(os.urandom(8), "big") or 1
-
-
-def make_private(directory: Path) -> Path:
-    """The directory, made with mode 0700 if absent.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{directory}: cannot be made ({e.strerror}). Choose a directory that you may write") from None
-    return directory
 
 
 class Service(ABC):

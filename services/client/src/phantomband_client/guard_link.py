@@ -18,6 +18,7 @@ from phantomband.core.link import dial
 from phantomband.core.profiles import FAST, Profile
 from phantomband.core.shaping import Mode, Shape
 from phantomband.core.wire import u32
+from phantomband.runtime.contained import Contained
 from phantomband.runtime.link_driver import LinkDriver
 from phantomband.transports.base import Address, Transport
 
@@ -44,8 +45,13 @@ class GuardLink:
         profile: Profile = FAST,
         *,
         cover: bool = False,
+        contained: Contained | None = None,
     ) -> None:
-        """Args: cover: whether dummies and loops go over circuits; else dummies are the link's PAD cells."""
+        """Args:
+
+        cover: whether dummies and loops go over circuits; else dummies are the link's PAD cells.
+        contained: counts faults of ours that end a circuit.
+        """
         self.node_id = node_id
         self.profile = profile
         self.circuits: dict[bytes, ClientCircuit] = {}
@@ -56,8 +62,7 @@ class GuardLink:
         """By which it was dialled."""
         self.link_key = b""
         """Which the node has proved, 32 bytes."""
-        self.bugs = 0
-        """Circuits that ended by a fault of ours: anything but zero is to be reported."""
+        self._contained = contained or Contained()
         self._loop = asyncio.get_running_loop()
         self._on_closed = on_closed
         self._outbox = Outbox(self.wake)
@@ -103,6 +108,11 @@ class GuardLink:
         except BaseException:
             self._driver.abort()
             raise
+
+    @property
+    def bugs(self) -> int:
+        """Faults of ours: anything but zero is to be reported."""
+        return self._contained.bugs
 
     @property
     def padding_sent(self) -> int:
@@ -175,8 +185,8 @@ class GuardLink:
             try:
                 circuit.endpoint.deliver()
                 circuit.endpoint.pump(now)
-            except Exception:  # noqa: BLE001 - a fault of ours in one circuit must not stall the others of this batch
-                self.bugs += 1
+            except Exception as e:  # noqa: BLE001 - a fault of ours in one circuit must not stall the others of this batch
+                self._contained.bug(e)
                 circuit.destroy()
 
     def _send(self, cells: bytes) -> None:
@@ -222,8 +232,8 @@ class GuardLink:
                 circuit.slot(now, cells, loop=self._cover is not None and self._cover.is_loop())
             except Malformed:
                 circuit.destroy()
-            except Exception:  # noqa: BLE001 - as in _pump: the slots of the other circuits must go on
-                self.bugs += 1
+            except Exception as e:  # noqa: BLE001 - as in _pump: the slots of the other circuits must go on
+                self._contained.bug(e)
                 circuit.destroy()
         self._await_slots()
 
@@ -302,7 +312,11 @@ class GuardLink:
             circuit = circuits.get(header[:CIRCUIT_ID_BYTES])
             if circuit is not None:
                 self._touched[circuit] = None
-                circuit.cells(header[CIRCUIT_ID_BYTES], data, first, (at - first) // CELL_BYTES, now)
+                try:
+                    circuit.cells(header[CIRCUIT_ID_BYTES], data, first, (at - first) // CELL_BYTES, now)
+                except Exception as e:  # noqa: BLE001 - what one hop sends must not end the link with all circuits
+                    self._contained.bug(e)
+                    circuit.destroy()
             elif header == DESTROY_LINK:
                 self._reset()
         self.wake()

@@ -159,6 +159,11 @@ class Application(asyncio.Protocol):
                 self._timer.cancel()
             self._proxy.spawn(self)
 
+    def abort(self) -> None:
+        """An error of ours: the application is disconnected."""
+        if self._transport is not None:
+            self._transport.abort()
+
     # ---- the stream ----------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:

@@ -17,6 +17,7 @@ from phantomband.core.netdir.path import choose_path, weighted_draws
 from phantomband.core.netdir.view import Flags, View, ViewEntry
 from phantomband.core.profiles import Profile
 from phantomband.core.shaping import Mode
+from phantomband.runtime.contained import Contained
 from phantomband.runtime.settings import ClientConfig
 from phantomband.runtime.shared import SharedAttempts
 
@@ -49,6 +50,7 @@ class Network(Protocol):
     guards: StoredGuards
     measures: Measures
     health: GuardHealth
+    contained: Contained
     troubles: Troubles
     chooser: Chooser
     unlisted: Unlisted
@@ -156,7 +158,9 @@ class Session:
 
     def _make_link(self, node: NodeId) -> GuardLink:
         network = self._network
-        return GuardLink(node, self._lost, network.random, self.profile, cover=network.config.cover)
+        return GuardLink(
+            node, self._lost, network.random, self.profile, cover=network.config.cover, contained=network.contained
+        )
 
     async def elsewhere(self, link: GuardLink, *, other_nodes: bool) -> GuardLink:
         """A second link to the node of `link`, by another transport; or, if that is allowed, to another guard.
@@ -182,7 +186,7 @@ class Session:
     async def tend(self) -> None:
         """Goes back to an earlier guard when it is there again, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.watch.run())
+            tasks.create_task(self._network.contained.keep(self.watch.run))
             await self._tend_guards()
 
     async def _tend_guards(self) -> None:

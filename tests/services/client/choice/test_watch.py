@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from phantomband.core.errors import Refused
+from phantomband.runtime.state_files import StateFiles
 from phantomband_client.choice.chooser import Chooser
 from phantomband_client.choice.memory import TransportMemory
 from phantomband_client.choice.watch import (
@@ -49,7 +50,7 @@ class Session:
     def __init__(self, link: Link, other: Link | None) -> None:
         self.link: Any = link
         self.other, self.dials = other, 0
-        memory = TransportMemory(Path("/nowhere/x"), lambda: 1e9, lambda salt: "here", Seeded(1))
+        memory = TransportMemory(StateFiles(Path("/nowhere")), lambda: 1e9, lambda salt: "here", Seeded(1))
         self.chooser = Chooser(b"n" * 32, {}, memory, lambda: 1e9)
         self.watch = LinkWatch(self, self.chooser)
 

@@ -74,8 +74,14 @@ class LinkWatch:
         self._session, self._chooser, self._always = session, chooser, always
         self._asked = self._rest_until = float("-inf")
         self._rest = REST_SECONDS[0]
+        self._suspected = False
         self._silent: list[tuple[float, GuardLink]] = []
         """Replaced links that gave no answer, and when they are asked for the last time."""
+
+    def suspect(self) -> None:
+        """The link may be dead: the machine slept. It is asked at the next look, streams or not."""
+        self._suspected = True
+        self._asked = self._rest_until = float("-inf")
 
     async def run(self) -> None:
         """Until cancelled. Looks at even times: how long an answer took does not move the next question."""
@@ -93,11 +99,15 @@ class LinkWatch:
         now = asyncio.get_running_loop().time()
         since = now - self._asked
         silent = link.unanswered >= SILENT_SECONDS and since >= SILENT_SECONDS
-        return (self._always or bool(link.streams)) and now >= self._rest_until and (silent or since >= ASK_SECONDS)
+        return (
+            (self._always or self._suspected or bool(link.streams))
+            and now >= self._rest_until
+            and (silent or since >= ASK_SECONDS)
+        )
 
     async def _check(self, link: GuardLink) -> None:
         loop = asyncio.get_running_loop()
-        self._asked = loop.time()
+        self._asked, self._suspected = loop.time(), False
         seconds = await _answer(link)
         if seconds < SLOW_SECONDS:
             self._rest = REST_SECONDS[0]
