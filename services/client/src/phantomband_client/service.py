@@ -149,7 +149,7 @@ class ClientService(Service):
                 f"{host}:{port} cannot be bound for the {name} proxy ({e.strerror}). Choose another with {name}_port"
             ) from None
         bound = server.sockets[0].getsockname()
-        self.addresses[name] = f"{bound[0]}:{bound[1]}"
+        self.addresses[name] = _shown(bound[0], bound[1])
         self.proxies.append(proxy)
         stack.callback(server.close)
 
@@ -335,3 +335,8 @@ class ClientService(Service):
 
     def connected(self) -> None:
         self._advance(80, "building circuits")
+
+
+def _shown(host: str, port: int) -> str:
+    """As URLs and other programs want it: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
