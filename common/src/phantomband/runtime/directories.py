@@ -46,7 +46,10 @@ def make_private(directory: Path) -> Path:
             f"chmod 700 {directory}"
         )
     if mode & 0o077:
-        directory.chmod(0o700)
+        try:
+            directory.chmod(0o700)
+        except OSError as e:
+            raise UserError(f"{directory}: cannot be closed to others ({e.strerror}). Choose another one") from None
     return directory
 
 

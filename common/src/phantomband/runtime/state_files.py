@@ -65,7 +65,7 @@ class StateFiles:
         """In the order in which they came: a copy is written only when the file itself is safe."""
         for name, data in list(self._waiting.items()):
             try:
-                write_whole(self.directory / name, data)
+                self._replace(self.directory / name, data)
             except OSError as e:
                 self._report(f"{self.directory}: cannot be written to ({e.strerror}); what changes is kept in memory "
                              "and tried again. Make room there, or let us write")  # fmt: skip
@@ -74,6 +74,15 @@ class StateFiles:
             del self._waiting[name]
         self._failed.clear()
         self.problem = ""
+
+    @staticmethod
+    def _replace(path: Path, data: bytes) -> None:
+        """Also in the place of an empty directory, which somebody made there by mistake."""
+        try:
+            write_whole(path, data)
+        except IsADirectoryError:
+            path.rmdir()
+            write_whole(path, data)
 
     def _report(self, problem: str) -> None:
         if not self.problem:

@@ -16,7 +16,6 @@ The file: `[{"id": node id, "since": Unix seconds, "until": Unix seconds, "unlis
 
 from __future__ import annotations
 
-import codecs
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -105,7 +104,7 @@ class StoredGuards:
 
 
 def _decode(data: bytes) -> list[Guard]:
-    return [_read(found) for found in json.loads(data.removeprefix(codecs.BOM_UTF8))]
+    return [_read(found) for found in json.loads(data)]
 
 
 def _read(found: Any) -> Guard:

@@ -16,6 +16,7 @@ from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.view import View
 from phantomband.core.profiles import PROFILES, ProfileName
+from phantomband.core.stream.messages import Target
 from phantomband.proto import client_pb2, client_pb2_grpc
 from phantomband.runtime.contained import Contained
 from phantomband.runtime.service import Service, new_incarnation
@@ -31,6 +32,7 @@ from phantomband_client.guard_link import GuardLink
 from phantomband_client.guards import StoredGuards
 from phantomband_client.http_connect import HttpNegotiation
 from phantomband_client.jumps import Jumps
+from phantomband_client.local_targets import stays_here
 from phantomband_client.managed import Managed
 from phantomband_client.network_view import NetworkView
 from phantomband_client.proxy import Application, Choose, Negotiating, Proxy
@@ -140,7 +142,9 @@ class ClientService(Service):
     ) -> None:
         config = self.config
         choose = Choose(profile, lambda chosen: self.session(chosen).pool)
-        proxy = Proxy(name, negotiation, choose, self._serve, config.max_streams, config.connect_timeout)
+        proxy = Proxy(
+            name, negotiation, choose, self._serve, config.max_streams, config.connect_timeout, self._stays_here
+        )
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(proxy.protocol, host, port, backlog=1024)
@@ -152,6 +156,9 @@ class ClientService(Service):
         self.addresses[name] = _shown(bound[0], bound[1])
         self.proxies.append(proxy)
         stack.callback(server.close)
+
+    def _stays_here(self, where: Target) -> bool:
+        return stays_here(where, test_network=self.genesis.test_network)
 
     def _serve(self, application: Application) -> None:
         self.contained.spawn(application.serve(), application.abort)

@@ -1,0 +1,31 @@
+"""What means something here only is told to no exit."""
+
+from __future__ import annotations
+
+import pytest
+from phantomband.core.stream.messages import target
+from phantomband_client.local_targets import stays_here
+
+
+@pytest.mark.parametrize(
+    ("host", "public", "test_network"),
+    [
+        ("example.com", False, False),
+        ("8.8.8.8", False, False),
+        ("2606:4700::1", False, False),
+        ("a.onion", True, True),
+        ("printer.local", True, True),
+        ("DB.Internal.", True, True),
+        ("localhost", True, False),
+        ("a.localhost", True, False),
+        ("127.0.0.1", True, False),
+        ("192.168.1.1", True, False),
+        ("::1", True, False),
+        ("fe80::1%eth0", True, False),
+        ("::ffff:10.0.0.1", True, False),
+    ],
+)
+def test_a_target_stays_here(host: str, *, public: bool, test_network: bool) -> None:
+    where = target(host, 443)
+    assert stays_here(where, test_network=False) is public
+    assert stays_here(where, test_network=True) is test_network
