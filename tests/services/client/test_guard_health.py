@@ -7,6 +7,7 @@ from phantomband.core.ids import NodeId
 from phantomband_client.guard_health import (
     BIASED_SECONDS,
     COLLAPSED,
+    ENOUGH_BUILDS,
     LEAST_BUILDS,
     MAX_GUARDS,
     MOST_BUILDS,
@@ -66,9 +67,15 @@ def test_an_honest_guard_of_a_network_with_bad_relays_is_told_of_and_kept() -> N
     assert not any(health.built(GUARD, answered, 3, 1.0) for answered in outcomes)
     assert health.words(1.0) == ""
     outcomes = [3, 3, 2, 3, 1, 2, 3, 3, 1, 3] * 40  # six of ten
-    assert not any(health.built(OTHER, answered, 3, 1.0) for answered in outcomes)
-    assert str(OTHER)[:8] in health.words(1.0)
-    assert "circuits through" in health.words(1.0)
+    left = [health.built(OTHER, answered, 3, 1.0) for answered in outcomes]
+    assert left.index(True) >= ENOUGH_BUILDS - 1, "told of first"
+
+
+def test_a_person_is_told_before_a_guard_is_left() -> None:
+    health = GuardHealth()
+    for answered in [3, 3, 2, 3, 1] * 6:
+        assert not health.built(GUARD, answered, 3, 1.0)
+    assert f"18 of 30 circuits through the guard {str(GUARD)[:8]} stood" in health.words(1.0)
 
 
 def test_what_was_long_ago_counts_less_and_hops_are_told_apart() -> None:

@@ -6,7 +6,7 @@ by guard, and by the hop at which it failed:
 
 - `REFUSALS` circuits in a row that the guard itself did not answer: it is left for a while, as if it were down;
 - of the circuits that the guard answered, fewer than `WARN_SHARE` stood: a person is told;
-- fewer than `LEAVE_SHARE`: it is left, for an hour at first.
+- fewer than `LEAVE_SHARE`, or, of `ENOUGH_BUILDS`, fewer than `WARN_SHARE`: it is left, for an hour at first.
 
 Whoever is left stands behind the others *of the same sample*: nobody is drawn for it, or else a guard's neighbour could
 make clients draw until they have his. When all are left they are used in their order, as if nothing were known.
@@ -14,7 +14,8 @@ make clients draw until they have his. When all are left they are used in their 
 The shares are those at which Tor tells its user (0.7) and warns him (0.5) (path-spec, "Detecting route manipulation by
 Guard nodes"). Tor wants 150 circuits before it judges, because it only warns and some of its relays are overloaded
 for days; here a wrong verdict costs little, a change among the same three, so `LEAST_BUILDS` is 20: a guard through
-which four of five circuits stand is left wrongly once in 400 times, one with nine of ten never.
+which four of five circuits stand is left wrongly once in 400 times by 20 and once in 30 by 50, one with nine of ten
+never.
 
 Nothing of this is stored, and times are those of the event loop.
 """
@@ -30,6 +31,9 @@ REFUSALS = 4
 
 LEAST_BUILDS = 20
 """Circuits that are looked at before a guard is judged by their share."""
+
+ENOUGH_BUILDS = 50
+"""From here on it is judged more strictly: a guard that lets three of five stand still doubles its friends' share."""
 
 MOST_BUILDS = 100
 """From here on the counts are halved: what was long ago counts less (Tor scales at 300)."""
@@ -119,7 +123,8 @@ class GuardHealth:
     def _failed(self, record: _Record, answered: int, now: float) -> bool:
         record.failed[answered] = record.failed.get(answered, 0.0) + 1
         record.scale()
-        if record.builds < LEAST_BUILDS or record.share >= LEAVE_SHARE:
+        least = WARN_SHARE if record.builds >= ENOUGH_BUILDS else LEAVE_SHARE
+        if record.builds < LEAST_BUILDS or record.share >= least:
             return False
         record.why = f"only {record.stood:.0f} of {record.builds:.0f} circuits through it stood"
         record.until = now + record.biased_pause
