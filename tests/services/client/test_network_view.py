@@ -293,3 +293,12 @@ def test_a_damaged_state_file_takes_nobody_back_to_an_older_epoch(tmp_path: Path
         (tmp_path / name).write_bytes(damage)
     with pytest.raises(UserError, match=r"state\.json: is damaged"):
         NetworkView(GENESIS, StateFiles(tmp_path), clock)
+
+
+def test_an_epoch_from_the_future_is_said_with_what_to_do(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / STATE_FILE).write_text('{"highest_epoch": 99999999}')
+    view = NetworkView(GENESIS, StateFiles(tmp_path), clock)
+    with pytest.raises(Refused):
+        view.take(reply(VIEWS[6]))
+    assert "Set the clock" in view.warning
+    assert f"remove it and {STATE_FILE}.copy" in view.warning

@@ -41,6 +41,9 @@ VIEW_FILE = "view"
 STATE_FILE = "state.json"
 CHANGES_FILE = "changes"
 
+USED_EPOCHS = 24
+"""A view is used for so long."""
+
 
 class NetworkView:
     """Holds the newest certified view, and stores it."""
@@ -97,6 +100,12 @@ class NetworkView:
     def warning(self) -> str:
         """What a person should know of the view's age; empty when there is nothing."""
         match self.freshness:
+            case None if self._keeper.highest_epoch > self.genesis.clock.epoch_at(self._clock()) + USED_EPOCHS:
+                return (
+                    f"a view of epoch {self._keeper.highest_epoch} is said to have been seen here, far in the future by "
+                    f"this machine's clock. Set the clock; if it is right, {self._files.directory / STATE_FILE} is wrong: "
+                    f"remove it and {STATE_FILE}.copy"
+                )
             case Freshness.STALE:
                 return (
                     f"the view of the network is old, {self.age_epochs} epochs: no newer one was certified. Paths may "
