@@ -65,17 +65,21 @@ def write_node_config(
 
 def run_node(config: Path, settings: Sequence[str]) -> int:
     """Runs the four services of a node until SIGTERM or SIGINT. Returns: exit code."""
+    from phantomband.runtime.directories import held, make_private
     from phantomband.runtime.settings import NodeConfig, load
 
     from phantomband_cli.services import NODE_SERVICES, program, warm_up
     from phantomband_cli.supervisor import Supervisor
 
-    nickname = load(NodeConfig, config, flags=settings).nickname
+    read = load(NodeConfig, config, flags=settings)
+    nickname = read.nickname
+    make_private(read.data_dir)
     warm_up(NODE_SERVICES)
     set_name("pb-node")
     arguments = _arguments(config, settings)
     programs = [program(service, f"{nickname}.{service}", arguments, None) for service in NODE_SERVICES]
-    return Supervisor(programs, _Quiet(), GRACE_SECONDS, stop_on_user_error=True).run()
+    with held(read.data_dir, "node", nickname):
+        return Supervisor(programs, _Quiet(), GRACE_SECONDS, stop_on_user_error=True).run()
 
 
 def client_settings(bridges: Sequence[str], data_dir: Path | None, settings: Sequence[str]) -> list[str]:

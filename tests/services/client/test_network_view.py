@@ -301,4 +301,4 @@ def test_an_epoch_from_the_future_is_said_with_what_to_do(tmp_path: Path, clock:
     with pytest.raises(Refused):
         view.take(reply(VIEWS[6]))
     assert "Set the clock" in view.warning
-    assert f"remove it and {STATE_FILE}.copy" in view.warning
+    assert f"remove {STATE_FILE} and {STATE_FILE}.copy in {tmp_path}" in view.warning

@@ -103,8 +103,8 @@ class NetworkView:
             case None if self._keeper.highest_epoch > self.genesis.clock.epoch_at(self._clock()) + USED_EPOCHS:
                 return (
                     f"a view of epoch {self._keeper.highest_epoch} was seen here, it is said, far in the future by "
-                    f"this machine's clock. Set the clock; if it is right, {self._files.directory / STATE_FILE} is wrong: "
-                    f"remove it and {STATE_FILE}.copy"
+                    f"this machine's clock. Set the clock; if it is right, remove {STATE_FILE} and {STATE_FILE}.copy "
+                    f"in {self._files.directory}"
                 )
             case Freshness.STALE:
                 return (
