@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from phantomband.core.stream.messages import target
 from phantomband_client.local_targets import stays_here
+from phantomband_client.service import _shown
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,7 @@ def test_a_target_stays_here(host: str, *, public: bool, test_network: bool) -> 
     where = target(host, 443)
     assert stays_here(where, test_network=False) is public
     assert stays_here(where, test_network=True) is test_network
+
+
+def test_a_proxys_address_is_shown_as_programs_take_it() -> None:
+    assert (_shown("127.0.0.1", 9150), _shown("::1", 9150)) == ("127.0.0.1:9150", "[::1]:9150")

@@ -22,6 +22,7 @@ Nothing of this is stored, and times are those of the event loop.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from phantomband.core.ids import NodeId
@@ -84,11 +85,15 @@ class GuardHealth:
     """Of all guards of a client."""
 
     def __init__(self) -> None:
+        self.totals: Counter[int] = Counter()
+        """Failed circuits of all guards, by the number of relays that had answered, or `COLLAPSED`."""
         self._of: dict[NodeId, _Record] = {}
 
     def built(self, guard: NodeId, answered: int, hops: int, now: float) -> bool:
         """A circuit of `hops` relays was built, or failed after `answered` had answered. Whether it is left now."""
         record = self._record(guard)
+        if answered < hops:
+            self.totals[answered] += 1
         if not answered:
             record.refused += 1
             return record.refused >= REFUSALS and self._refuses(record, now)
@@ -103,6 +108,7 @@ class GuardHealth:
     def collapsed(self, guard: NodeId, now: float) -> bool:
         """A circuit that had been built was ended by the network. Whether the guard is left now."""
         record = self._record(guard)
+        self.totals[COLLAPSED] += 1
         record.stood = max(0.0, record.stood - 1)
         return self._failed(record, COLLAPSED, now)
 
@@ -114,11 +120,6 @@ class GuardHealth:
     def words(self, now: float) -> str:
         """What a person should know; empty when there is nothing."""
         return "; ".join(said for guard, record in self._of.items() if (said := _words(guard, record, now)))
-
-    def failures(self, guard: NodeId) -> dict[int, float]:
-        """Failed circuits of one guard, by the number of relays that had answered."""
-        record = self._of.get(guard)
-        return dict(record.failed) if record is not None else {}
 
     def _failed(self, record: _Record, answered: int, now: float) -> bool:
         record.failed[answered] = record.failed.get(answered, 0.0) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from phantomband.core.cell import CELL_BYTES, CIRCUIT_ID_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
 from phantomband.core.circuit.client import CircuitState, ClientCircuit
@@ -214,10 +215,10 @@ class GuardLink:
         """A loop now and then on a link that sends no dummies."""
         if not self.up or self._cover is None:
             return
+        self._loop_timer = self._loop.call_later(self._cover.until_loop(), self._loop_now)
         circuit = self._cover.loop(self._loop.time())
         if circuit is not None:
             self.touch(circuit)
-        self._loop_timer = self._loop.call_later(self._cover.until_loop(), self._loop_now)
 
     def _await_slots(self) -> None:
         if self._slots is not None:
@@ -296,7 +297,7 @@ class GuardLink:
         for circuit in list(self.circuits.values()):
             carries = padded or circuit.endpoint.streams
             if circuit.state is CircuitState.OPEN and carries and not circuit.endpoint.paced:
-                circuit.send_drop(len(circuit.path))
+                self._contained.call(partial(circuit.send_drop, len(circuit.path)), circuit.destroy)
                 self.touch(circuit)
 
     def link_cells(self, driver: LinkDriver, cells: bytearray | bytes) -> None:

@@ -27,7 +27,7 @@ from phantomband_client.choice.chooser import Chooser
 from phantomband_client.clock_check import ClockOff
 from phantomband_client.control import ControlRpc, Progress
 from phantomband_client.first_links import FirstLinks
-from phantomband_client.guard_health import GuardHealth
+from phantomband_client.guard_health import COLLAPSED, GuardHealth
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.guards import StoredGuards
 from phantomband_client.http_connect import HttpNegotiation
@@ -171,6 +171,8 @@ class ClientService(Service):
             "circuits": len(self.circuits),
             "circuits_made": sum(s.pool.made for s in self._sessions.values()),
             "circuits_failed": sum(s.pool.failed for s in self._sessions.values()),
+            **{f"circuits_failed_at_hop_{hop + 1}": self.health.totals[hop] for hop in range(self.config.hops)},
+            "circuits_collapsed": self.health.totals[COLLAPSED],
             "streams": self.streams_open,
             "bugs": self.contained.bugs,
             "loops_returned": self.measures.returned,

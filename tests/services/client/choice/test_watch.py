@@ -153,3 +153,39 @@ def test_silence_after_something_was_sent_brings_the_question_forward() -> None:
         assert link.asked > before
 
     watched(session, 2.5, falls_silent)
+
+
+def test_on_a_padded_link_questions_and_dials_do_not_tell_whether_streams_are_open() -> None:
+    """Neither the guard nor who drops packets for a moment learns it."""
+    for answers in (0.1, 4.0, None):
+        seen = []
+        for streams in (0, 1):
+            session = Session(link := Link("tls", answers, streams), Link("quic", 0.1))
+            session.watch = LinkWatch(session, session.chooser, always=True)
+            watched(session, 100)
+            seen.append((link.asked, session.dials, link.up, session.link.transport))
+        assert seen[0] == seen[1]
+        assert seen[0][0] > 0
+
+
+def test_after_a_suspend_a_link_without_streams_is_asked_once() -> None:
+    session = Session(link := Link("tls", 0.1, streams=0), Link("quic", 0.1))
+
+    async def suspended() -> None:
+        assert link.asked == 0
+        session.watch.suspect()
+        await asyncio.sleep(100)
+
+    watched(session, 50, suspended)
+    assert link.asked == 1
+
+
+def test_after_a_suspend_a_dead_link_without_streams_is_replaced() -> None:
+    session = Session(Link("tls", None, streams=0), other := Link("quic", 0.1, streams=0))
+
+    async def suspended() -> None:
+        session.watch.suspect()
+        await asyncio.sleep(PATIENCE_SECONDS + 3)
+
+    watched(session, 50, suspended)
+    assert session.link is other
