@@ -166,3 +166,19 @@ def test_a_circuit_with_a_stream_goes_on_and_ends_at_a_later_look() -> None:
         await asyncio.gather(keeping, return_exceptions=True)
 
     run(test, ready=1, profile=STRONG, lifetime=LIFETIME)
+
+
+def test_after_a_change_of_the_link_circuits_are_built_anew_without_a_stream_that_asks() -> None:
+    async def test(rig: Rig) -> None:
+        keeping = asyncio.ensure_future(rig.pool.keep_ready())
+        await asyncio.sleep(2 * AHEAD_SECONDS)
+        before = set(rig.pool.circuits.values())
+        assert len(before) == 2
+        rig.pool.leave(rig.guard_link)  # type: ignore[arg-type]
+        await asyncio.sleep(2 * AHEAD_SECONDS + 2 * SWEEP_SECONDS)
+        assert not any(managed.open for managed in before)
+        assert sum(managed.open for managed in rig.pool.circuits.values()) == 2
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+    run(test, ready=1, profile=STRONG)

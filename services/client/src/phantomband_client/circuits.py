@@ -188,7 +188,7 @@ class CircuitPool:
         """No new streams for the circuits through this link: there is a better one."""
         for managed in self.circuits.values():
             if managed.guard is guard and not managed.retired:
-                self._turns.retire(managed, self._loop.time())
+                self._turns.retire(managed, self._loop.time(), soon=True)  # the new link shows that it was left
         self._kick.set()
 
     def new_identity(self) -> int:
