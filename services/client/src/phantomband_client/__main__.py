@@ -34,8 +34,8 @@ from phantomband_client.service import ClientParts, ClientService
 async def run(config: ClientConfig) -> None:
     """Runs one client until it is stopped."""
     log = configure("client", config.log.level, config.log.format)
-    make_private(config.data_dir)
-    with held(config.data_dir, "client", f"SOCKS {config.socks_port}"):
+    who = "client", f"SOCKS {config.socks_port}"
+    with held(make_private(config.data_dir), *who), held(make_private(config.sockets), *who):
         await _run(config, log)
 
 
