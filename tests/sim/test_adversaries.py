@@ -18,12 +18,13 @@ from phantomband_cli.sim.adversaries.ends import Ends, best, unit
 from phantomband_cli.sim.adversaries.everywhere import IMPOSSIBLE, Everywhere
 from phantomband_cli.sim.adversaries.fingerprint import accuracy, judged
 from phantomband_cli.sim.adversaries.kill import Kill
+from phantomband_cli.sim.adversaries.ladder import CELL_BYTES, Ladder, rungs
 from phantomband_cli.sim.adversaries.learned import Learned
 from phantomband_cli.sim.adversaries.watermark import Watermark
 from phantomband_cli.sim.experiments import passive
 from phantomband_cli.sim.fast.model import Model
 from phantomband_cli.sim.fast.world import Attack, World
-from phantomband_cli.sim.profiles import Profile, fast, mixing, strong
+from phantomband_cli.sim.profiles import Profile, balanced, fast, mixing, strong
 
 SECONDS = 30.0
 FLOWS = 24
@@ -58,6 +59,34 @@ def test_who_learns_links_everything_without_mixing_and_nothing_when_links_never
     for profile, low, high in ((fast(), 0.95, 1.0), (strong(), 0.0, 12 / 96)):
         watched = seen(profile, 6)
         assert low <= found(Learned(watched[:2], SECONDS), watched[2:]) <= high
+
+
+def test_a_ladder_that_follows_the_load_tells_what_the_load_was() -> None:
+    """The plain correlator finds little against dummies; replaying the public rules finds most in half a minute."""
+    watched = seen(balanced(), 2)
+    assert found(Ends(), watched) < 0.5
+    assert found(Ladder(), watched) > 0.7
+
+
+def test_the_ladder_finds_nothing_where_rates_never_vary() -> None:
+    watched = seen(strong(), 2)
+    assert found(Ladder(), watched) < 8 / 48
+
+
+def test_a_link_climbs_when_the_replayed_queue_says_so() -> None:
+    """By hand: 40 cells' worth at 1 s are over the mark of the lowest step (one cell), so the link climbs then."""
+    one = seen(fast(), 1)[0]
+    bins, at = 40, round(1.0 / one.bin)
+    down = np.full((2, bins), 8 * one.bin)
+    down[0, at + 1 :], down[1, 2 * at + 1 :] = 32 * one.bin, 32 * one.bin
+    sent = np.zeros((2, bins))
+    sent[0, at], sent[1, 2 * at] = 40 * CELL_BYTES, 40 * CELL_BYTES
+    by_hand = replace(one, client_down=down, server_down=sent, client_up=down, server_up=sent)
+    scores = Ladder().scores(by_hand, bins * one.bin)
+    assert (scores[0, 0], scores[1, 1]) == (pytest.approx(1.0, abs=0.35), pytest.approx(1.0, abs=0.35))
+    assert scores[0, 0] > scores[0, 1]
+    assert scores[1, 1] > scores[1, 0]
+    assert rungs(np.array([[1.0, 4.0, 16.0, 64.0, 0.0]]) * 8 * one.bin, one.bin).tolist() == [[0, 1, 2, 3, 0]]
 
 
 @pytest.mark.parametrize("profile", [fast(), FIXED_RATE])

@@ -15,8 +15,9 @@ import pytest
 from phantomband.core.bridge_line import parse_all
 from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.core.netdir.requests import Request, decode_request_untrusted
-from phantomband.runtime.service import make_private
+from phantomband.runtime.directories import make_private
 from phantomband.runtime.settings import ClientConfig
+from phantomband.runtime.state_files import StateFiles
 from phantomband.transports.base import Accept, Address, Connection, Listener, Transport
 from phantomband.transports.registry import make
 from phantomband_client.choice.chooser import Chooser
@@ -78,14 +79,15 @@ async def client(
     config = ClientConfig(data_dir=make_private(data_dir), socks_port=0, **settings)
     bridges = parse_all(config.bridges)
     names = list(dict.fromkeys(bridge.address.transport for bridge in bridges)) or names_of(config.transport)
-    memory = TransportMemory(data_dir / "transports.json", clock, local_network, os.urandom)
+    files = StateFiles(data_dir)
+    memory = TransportMemory(files, clock, local_network, os.urandom)
     network_id = load_genesis(config.genesis).network_id if config.genesis is not None else bridges[0].network_id
     chooser = Chooser(network_id, {name: Watched(make(name), seen) for name in names}, memory, clock)
     if config.genesis is not None:
         genesis = load_genesis(config.genesis)
     else:
-        genesis = await genesis_by_bridge(bridges, data_dir, chooser, os.urandom, pytest.fail)
-    service = ClientService(ClientParts(config, genesis, chooser, os.urandom, clock, bridges))
+        genesis = await genesis_by_bridge(bridges, files, chooser, os.urandom, pytest.fail)
+    service = ClientService(ClientParts(config, genesis, chooser, os.urandom, clock, files, bridges))
     running = Running(service, seen, asyncio.Event())
     task = asyncio.create_task(service.run(running.bootstrapped.set))
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.runtime.pluggable import command
 from phantomband.runtime.settings import ClientConfig, NodeConfig, PluggableProgram, load
+from phantomband.runtime.settings.sources import read
 from phantomband.transports.quic import transport as quic
 from phantomband.transports.registry import make
 from phantomband.transports.tcp.proxy import Proxy
@@ -35,8 +35,8 @@ WEB_PORTS = {
 def guess_kind(file: Path) -> Kind:
     """A client's file has a key that only clients know, and none that only nodes know."""
     try:
-        keys = set(tomllib.loads(file.read_text()))
-    except (OSError, ValueError):
+        keys = set(read(file))
+    except UserError:
         return "node"  # `load` says what is wrong
     client_only = set(ClientConfig.model_fields) - set(NodeConfig.model_fields)
     node_only = set(NodeConfig.model_fields) - set(ClientConfig.model_fields)

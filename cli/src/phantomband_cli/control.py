@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import grpc
 from phantomband.proto import client_pb2, client_pb2_grpc, node_pb2, node_pb2_grpc
+from phantomband.runtime import unix_path
 
 _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
@@ -29,7 +30,7 @@ class ClientControl:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._channel = grpc.insecure_channel(f"unix:{socket}", options=_OPTIONS)
+        self._channel = grpc.insecure_channel(unix_path.target(socket), options=_OPTIONS)
         self._stub = client_pb2_grpc.ClientStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -78,7 +79,9 @@ class ServiceStatus:
 def ask_services(sockets: Mapping[str, Path], timeout: float = 2.0) -> dict[str, ServiceStatus | None]:
     """The answers of all services, asked at the same time; None for one that does not answer."""
     channels = {
-        name: grpc.insecure_channel(f"unix:{path}", options=_OPTIONS) for name, path in sockets.items() if path.exists()
+        name: grpc.insecure_channel(unix_path.target(path), options=_OPTIONS)
+        for name, path in sockets.items()
+        if path.exists()
     }
     asked = {
         name: node_pb2_grpc.StatusStub(channel).Get.future(node_pb2.GetStatusRequest(), timeout=timeout)

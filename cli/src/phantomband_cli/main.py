@@ -229,7 +229,9 @@ def _ended(number: int, frame: Any) -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake is one or two lines on standard error and exit code 2."""
     from phantomband.core.errors import UserError
+    from phantomband.runtime.standard_files import open_standard_files
 
+    open_standard_files()
     signal.signal(signal.SIGTERM, _ended)
     try:
         app(args=list(argv) if argv is not None else None)

@@ -17,9 +17,9 @@ GRACE_SECONDS = 12.0
 
 NODE_TEMPLATE = """\
 # One PhantomBand node. All four services read this file. Check it with: phantomband config check {file}
-nickname = "{nickname}"
-genesis = "{genesis}"
-data_dir = "{data_dir}"
+nickname = {nickname}
+genesis = {genesis}
+data_dir = {data_dir}
 
 [gateway]
 listen = ["tcp://0.0.0.0:{port}"]
@@ -42,11 +42,15 @@ def write_node_config(
     from phantomband_cli.config_check import check
 
     text = NODE_TEMPLATE.format(
-        file=file, nickname=nickname, genesis=genesis.absolute(), data_dir=data_dir.absolute(), port=port
+        file=toml_value(str(file)),
+        nickname=toml_value(nickname),
+        genesis=toml_value(str(genesis.absolute())),
+        data_dir=toml_value(str(data_dir.absolute())),
+        port=port,
     )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x") as f:
+        with file.open("x", encoding="utf-8", errors="surrogateescape") as f:
             f.write(text)
     except FileExistsError:
         raise UserError(f"{file}: exists already. Edit it, or choose another with --config") from None
@@ -61,23 +65,27 @@ def write_node_config(
 
 def run_node(config: Path, settings: Sequence[str]) -> int:
     """Runs the four services of a node until SIGTERM or SIGINT. Returns: exit code."""
+    from phantomband.runtime.directories import held, make_private
     from phantomband.runtime.settings import NodeConfig, load
 
     from phantomband_cli.services import NODE_SERVICES, program, warm_up
     from phantomband_cli.supervisor import Supervisor
 
-    nickname = load(NodeConfig, config, flags=settings).nickname
+    read = load(NodeConfig, config, flags=settings)
+    nickname = read.nickname
+    make_private(read.data_dir)
     warm_up(NODE_SERVICES)
     set_name("pb-node")
     arguments = _arguments(config, settings)
     programs = [program(service, f"{nickname}.{service}", arguments, None) for service in NODE_SERVICES]
-    return Supervisor(programs, _Quiet(), GRACE_SECONDS, stop_on_user_error=True).run()
+    with held(read.data_dir, "node", nickname):
+        return Supervisor(programs, _Quiet(), GRACE_SECONDS, stop_on_user_error=True).run()
 
 
 def client_settings(bridges: Sequence[str], data_dir: Path | None, settings: Sequence[str]) -> list[str]:
-    """`--bridge` and `--data-dir` as settings. JSON's lists and texts are TOML's too."""
-    given = [f"bridges={json.dumps(list(bridges))}"] if bridges else []
-    given += [f"data_dir={json.dumps(str(data_dir.absolute()))}"] if data_dir is not None else []
+    """`--bridge` and `--data-dir` as settings."""
+    given = [f"bridges={toml_value(list(bridges))}"] if bridges else []
+    given += [f"data_dir={toml_value(str(data_dir.absolute()))}"] if data_dir is not None else []
     return [*given, *settings]
 
 
@@ -99,12 +107,23 @@ def plugin_settings(key: str, lines: Sequence[str], settings: Sequence[str]) -> 
 
 
 def toml_value(value: object) -> str:
-    """On one line. JSON's text, numbers and booleans are TOML's too; tables are not (TOML 1.0)."""
+    """On one line. JSON's numbers and booleans are TOML's too; its texts are not where they have surrogates (TOML 1.0).
+
+    A path that is no UTF-8 keeps its bytes (PEP 383): the settings are read in the same way.
+    """
+    if isinstance(value, str):
+        return '"' + "".join(map(_toml_character, value)) + '"'
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key} = {toml_value(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(toml_value, value)) + "]"
     return json.dumps(value)
+
+
+def _toml_character(c: str) -> str:
+    if c in '"\\':
+        return "\\" + c
+    return f"\\u{ord(c):04x}" if c < " " or c == "\x7f" else c
 
 
 def run_client(config: Path | None, settings: Sequence[str], progress: bool) -> None:

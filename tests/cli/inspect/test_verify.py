@@ -13,6 +13,7 @@ from phantomband.core.netdir.changes import propose
 from phantomband.core.netdir.genesis_file import save_genesis
 from phantomband.core.netdir.replies import ViewReply, encode_reply
 from phantomband.core.wire import lv32
+from phantomband.runtime.state_files import StateFiles
 from phantomband_cli.inspect.verify import DOES_NOT, HOLDS, verify
 from phantomband_cli.main import main
 from phantomband_client.network_view import NetworkView
@@ -81,7 +82,7 @@ def test_a_fork_in_all_the_forms_it_is_kept_in(tmp_path: Path, genesis: Path) ->
 
 
 def test_the_proof_that_a_client_exports_holds(tmp_path: Path, genesis: Path) -> None:
-    view = NetworkView(GENESIS, tmp_path, lambda: GENESIS.clock.end(6) + 1.0)
+    view = NetworkView(GENESIS, StateFiles(tmp_path), lambda: GENESIS.clock.end(6) + 1.0)
     view.take(encode_reply(ViewReply(certified(6))))
     with pytest.raises(UserError, match="fork-6"):
         view.take(encode_reply(ViewReply(certified(6, relays=2, signers=(1, 2, 3)))))

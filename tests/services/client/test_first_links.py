@@ -18,6 +18,7 @@ from phantomband.core.netdir.genesis_file import genesis_text
 from phantomband.core.netdir.replies import Code, GenesisReply, NotNewer, RefusedReply, Reply, encode_reply
 from phantomband.core.netdir.requests import GetGenesis, decode_request_untrusted
 from phantomband.runtime.link_driver import HANDSHAKE_SECONDS
+from phantomband.runtime.state_files import StateFiles
 from phantomband.transports.base import Accept, Address, Buffer, Connection, Listener, Receiver, Transport
 from phantomband.transports.managed.program import ProgramFailed
 from phantomband_client.choice.chooser import Chooser
@@ -58,7 +59,7 @@ class Deaf(Transport):
 
 
 def chooser(transport: Transport) -> Chooser:
-    memory = TransportMemory(Path("/nowhere"), lambda: 1e9, lambda salt: "here", Seeded(9))
+    memory = TransportMemory(StateFiles(Path("/nowhere")), lambda: 1e9, lambda salt: "here", Seeded(9))
     return Chooser(GENESIS.network_id, {"tcp": transport}, memory, lambda: 1e9)
 
 
@@ -117,7 +118,7 @@ def fetched(folder: Path) -> tuple[Any, list[str]]:
     troubles: list[str] = []
 
     async def main() -> Any:
-        return await genesis_by_bridge([bridge(1)], folder, chooser(Deaf()), Seeded(1), troubles.append)
+        return await genesis_by_bridge([bridge(1)], StateFiles(folder), chooser(Deaf()), Seeded(1), troubles.append)
 
     found: list[Any] = []
 
@@ -173,7 +174,7 @@ def test_waiting_for_a_bridge_can_be_cancelled(tmp_path: Path, monkeypatch: pyte
 
     async def main() -> None:
         waiting = asyncio.create_task(
-            genesis_by_bridge([bridge(1)], tmp_path, chooser(Deaf()), Seeded(1), lambda why: None)
+            genesis_by_bridge([bridge(1)], StateFiles(tmp_path), chooser(Deaf()), Seeded(1), lambda why: None)
         )
         await asyncio.sleep(100)
         waiting.cancel()

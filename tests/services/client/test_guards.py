@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from phantomband.core.errors import UserError
 from phantomband.core.ids import NodeId
+from phantomband.runtime.state_files import StateFiles
 from phantomband_client.guards import (
     DAY_SECONDS,
     KEEP_DAYS,
@@ -40,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def stored(path: Path, clock: Clock, seed: int = 1) -> StoredGuards:
-    return StoredGuards(path, clock, Seeded(seed))
+    return StoredGuards(StateFiles(path.parent), clock, Seeded(seed))
 
 
 def ids(guards: StoredGuards) -> list[NodeId]:
@@ -119,12 +121,52 @@ def test_the_file_of_an_older_release_is_read(path: Path, clock: Clock) -> None:
     assert ids(stored(path, clock)) == []
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[1]", '[{"id": "x", "since": 1}]', '["abc"]', '[{"since": 3}]', '[{"id": 3, "since": 1}]']
-)
-def test_a_broken_file_is_as_none(path: Path, clock: Clock, text: str) -> None:
-    path.write_text(text)
-    assert stored(path, clock).load() == []
+DAMAGE = [
+    b"", b"{", b"[1]", b'[{"id": "x", "since": 1}]', b'["abc"]', b'[{"since": 3}]', b'[{"id": 3, "since": 1}]',
+    b"[" * 100_000, bytes(200), b"\xff\xfe", b'[{"id": "x", "since": 1' + b"0" * 400 + b"}]", b'[{"since": Infinity}]',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_changes_no_guard(path: Path, clock: Clock, damage: bytes) -> None:
+    before = stored(path, clock).extended(iter(NODES), lambda ids: len(ids) >= 3)
+    path.write_bytes(damage)
+    guards = stored(path, clock, seed=2)
+    assert ids(guards) == before
+    assert guards.extended(iter(NODES[10:]), lambda ids: len(ids) >= 3) == before
+    assert ids(stored(path, clock, seed=3)) == before, "the file is whole again"
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_when_the_copy_is_damaged_too_a_person_decides(path: Path, clock: Clock, damage: bytes) -> None:
+    stored(path, clock).extended(iter(NODES), lambda ids: len(ids) >= 3)
+    for one in (path, path.with_name("guards.json.copy")):
+        one.write_bytes(damage)
+    with pytest.raises(UserError, match=r"guards\.json: is damaged.* removing"):
+        stored(path, clock)
+    assert path.read_bytes() == damage, "nothing was drawn over it"
+
+
+def test_a_file_that_is_gone_or_cannot_be_read_changes_no_guard(path: Path, clock: Clock) -> None:
+    before = stored(path, clock).extended(iter(NODES), lambda ids: len(ids) >= 3)
+    path.unlink()
+    assert ids(stored(path, clock, seed=2)) == before
+    path.unlink()
+    path.mkdir()
+    assert ids(stored(path, clock, seed=3)) == before
+
+
+def test_a_file_with_a_byte_order_mark_is_read(path: Path, clock: Clock) -> None:
+    before = stored(path, clock).extended(iter(NODES), lambda ids: len(ids) >= 3)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert ids(stored(path, clock)) == before
+
+
+def test_what_happens_to_the_file_while_the_client_runs_changes_no_guard(path: Path, clock: Clock) -> None:
+    guards = stored(path, clock)
+    before = guards.extended(iter(NODES), lambda ids: len(ids) >= 3)
+    path.write_bytes(b"")
+    assert guards.extended(iter(NODES[10:]), lambda ids: len(ids) >= 3) == before
 
 
 def test_a_guard_that_does_not_answer_is_tried_again_later_and_later() -> None:
@@ -142,10 +184,3 @@ def test_a_guard_that_does_not_answer_is_tried_again_later_and_later() -> None:
     assert retries.due(NODES[0], now)
     retries.failed(NODES[0], now)
     assert retries.due(NODES[0], now + 10)
-
-
-def test_those_that_failed_lately_come_last_but_come() -> None:
-    retries = Retries()
-    retries.failed(NODES[0], 5.0)
-    assert retries.in_order(NODES[:3], 6.0) == [NODES[1], NODES[2], NODES[0]]
-    assert retries.in_order(NODES[:3], 15.0) == NODES[:3]

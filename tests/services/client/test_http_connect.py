@@ -97,7 +97,6 @@ def test_targets_that_are_none_are_400(where: str) -> None:
         (b"CONNECT x:1", 400),
         (b"CONNECT x:1 HTTP/2", 400),
         (b"", 400),
-        (b"\5\1\0", 400),
         (b"CONNECT  x:1 HTTP/1.1", 400),
     ],
 )
@@ -106,6 +105,30 @@ def test_other_requests_are_refused(head: bytes, status: int) -> None:
     assert reply.startswith(f"HTTP/1.1 {status} ".encode())
     header, _, body = reply.partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}".encode() in header
+
+
+@pytest.mark.parametrize(
+    ("first", "reply"),
+    [
+        (b"\x16\x03\x01\x02", b"HTTP/1.1 400 this is an HTTP proxy without TLS"),
+        (b"\5", b"\5\xff"),
+        (b"\4", b"\0\x5b" + bytes(6)),
+        (b"\0", b"HTTP/1.1 400 not an HTTP request"),
+        (b"\xc3", b"HTTP/1.1 400 not an HTTP request"),
+        (b"\n", b"HTTP/1.1 400 not an HTTP request"),
+        (b"CONNECT x:1 HTTP/1.1\n", b"HTTP/1.1 400 lines of an HTTP request end with CR LF"),
+        (b"CONNECT x:1 HTTP/1.1\r\nHost: x\n", b"HTTP/1.1 400 lines"),
+    ],
+)
+def test_what_cannot_become_a_request_is_answered_at_once(first: bytes, reply: bytes) -> None:
+    for step in (0, 1):
+        assert negotiate(first, step)[2].startswith(reply)
+
+
+def test_an_empty_line_before_the_request_and_line_feeds_behind_it_do_no_harm() -> None:
+    got, rest, _ = negotiate(b"\r\n" + connect("example.net:443") + b"\n\nearly")
+    assert got is not None
+    assert rest == b"\n\nearly"
 
 
 @pytest.mark.parametrize("extra", range(-3, 5))

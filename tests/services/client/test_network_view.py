@@ -22,6 +22,7 @@ from phantomband.core.netdir.replies import (
 )
 from phantomband.core.netdir.requests import GetChanges, GetView, GetViewDiff, decode_request_untrusted
 from phantomband.core.netdir.view_diff import make_diff
+from phantomband.runtime.state_files import StateFiles
 from phantomband_client.clock_check import ClockOff, duration
 from phantomband_client.network_view import CHANGES_FILE, STATE_FILE, VIEW_FILE, NetworkView
 
@@ -56,7 +57,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def view(tmp_path: Path, clock: Clock) -> NetworkView:
-    return NetworkView(GENESIS, tmp_path, clock)
+    return NetworkView(GENESIS, StateFiles(tmp_path), clock)
 
 
 def epoch_of(view: NetworkView) -> int:
@@ -83,7 +84,7 @@ def test_a_certified_view_is_taken_and_stored(view: NetworkView, tmp_path: Path,
     assert asked(view) == GetViewDiff(6, view.certified.digest)
     assert (tmp_path / VIEW_FILE).read_bytes() == VIEWS[6]
     assert json.loads((tmp_path / STATE_FILE).read_text()) == {"highest_epoch": 6}
-    again = NetworkView(GENESIS, tmp_path, clock)
+    again = NetworkView(GENESIS, StateFiles(tmp_path), clock)
     assert epoch_of(again) == 6
 
 
@@ -95,7 +96,7 @@ def test_an_older_one_is_never_taken_even_after_a_restart_without_the_view(
         view.take(reply(VIEWS[5]))
     assert epoch_of(view) == 6
     (tmp_path / VIEW_FILE).unlink()
-    again = NetworkView(GENESIS, tmp_path, clock)
+    again = NetworkView(GENESIS, StateFiles(tmp_path), clock)
     assert again.current is None
     with pytest.raises(Refused):
         again.take(reply(VIEWS[5]))
@@ -158,11 +159,11 @@ def test_a_view_ages(view: NetworkView, clock: Clock) -> None:
 def test_it_is_good_for_24_epochs_after_a_restart_too(view: NetworkView, tmp_path: Path, clock: Clock) -> None:
     view.take(reply(VIEWS[6]))
     clock.now = float(GENESIS.clock.end(6) + 24 * GENESIS.clock.epoch_seconds - 1)
-    again = NetworkView(GENESIS, tmp_path, clock)
+    again = NetworkView(GENESIS, StateFiles(tmp_path), clock)
     assert again.usable()
     assert "23 epochs" in again.warning
     clock.now += 1
-    assert not NetworkView(GENESIS, tmp_path, clock).usable()
+    assert not NetworkView(GENESIS, StateFiles(tmp_path), clock).usable()
 
 
 def diff_to(epoch: int, base: bytes) -> bytes:
@@ -180,7 +181,7 @@ def test_a_difference_brings_the_newer_view(view: NetworkView, tmp_path: Path, c
     assert not view.more_to_ask
     assert epoch_of(view) == 7
     assert (tmp_path / VIEW_FILE).read_bytes()[:300] == certified(7, relays=40)[:300]
-    assert epoch_of(NetworkView(GENESIS, tmp_path, clock)) == 7
+    assert epoch_of(NetworkView(GENESIS, StateFiles(tmp_path), clock)) == 7
 
 
 def test_a_difference_that_cannot_be_used_asks_for_the_whole_at_once(view: NetworkView, clock: Clock) -> None:
@@ -218,7 +219,7 @@ def test_a_view_of_another_set_is_taken_once_the_changes_lead_to_it(
     assert view.more_to_ask
     assert view.take(reply(new))
     assert (tmp_path / CHANGES_FILE).exists()
-    assert epoch_of(NetworkView(GENESIS, tmp_path, clock)) == 7, "the changes are stored"
+    assert epoch_of(NetworkView(GENESIS, StateFiles(tmp_path), clock)) == 7, "the changes are stored"
 
 
 def test_changes_that_lead_nowhere_are_asked_for_once(view: NetworkView, clock: Clock) -> None:
@@ -279,9 +280,25 @@ def test_two_views_of_one_epoch_stop_the_client_with_a_proof(view: NetworkView, 
 @pytest.mark.parametrize(
     "state", ["", "{", "[]", "3", '{"highest_epoch": "x"}', '{"highest_epoch": null}', "{}", "\udcff"]
 )
-def test_a_broken_state_file_is_as_none(tmp_path: Path, clock: Clock, state: str) -> None:
-    (tmp_path / STATE_FILE).write_bytes(state.encode(errors="surrogateescape"))
+def test_a_damaged_state_file_takes_nobody_back_to_an_older_epoch(tmp_path: Path, clock: Clock, state: str) -> None:
+    assert NetworkView(GENESIS, StateFiles(tmp_path), clock).take(reply(VIEWS[7]))
+    damage = state.encode(errors="surrogateescape")
+    (tmp_path / STATE_FILE).write_bytes(damage)
     (tmp_path / VIEW_FILE).write_bytes(b"nonsense")
-    view = NetworkView(GENESIS, tmp_path, clock)
-    assert view.current is None
-    assert view.take(reply(VIEWS[6]))
+    view = NetworkView(GENESIS, StateFiles(tmp_path), clock)
+    assert view.current is None, "a view can be had again"
+    with pytest.raises(Refused):
+        view.take(reply(VIEWS[6]))
+    for name in (STATE_FILE, f"{STATE_FILE}.copy"):
+        (tmp_path / name).write_bytes(damage)
+    with pytest.raises(UserError, match=r"state\.json: is damaged"):
+        NetworkView(GENESIS, StateFiles(tmp_path), clock)
+
+
+def test_an_epoch_from_the_future_is_said_with_what_to_do(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / STATE_FILE).write_text('{"highest_epoch": 99999999}')
+    view = NetworkView(GENESIS, StateFiles(tmp_path), clock)
+    with pytest.raises(Refused):
+        view.take(reply(VIEWS[6]))
+    assert "Set the clock" in view.warning
+    assert f"remove {STATE_FILE} and {STATE_FILE}.copy in {tmp_path}" in view.warning

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from phantomband.core.errors import Refused
 from phantomband.core.stream.messages import Answer, EndReason, Kind, Target
+from phantomband.core.stream.special_names import is_special_use
 from phantomband_client.circuits import ExitsBusy
 from phantomband_client.http_connect import HttpNegotiation
 from phantomband_client.proxy import Application, Choose, Proxy
@@ -57,7 +58,7 @@ class Pool:
         self.attempts: list[Any] = []
         self.resolves: list[bool] = []
 
-    def exit_is_busy(self, managed: Any) -> None:
+    def exit_failed(self, managed: Any, reason: EndReason) -> None:
         managed.retired = True
 
     async def get(self, isolation: Any, where: Target) -> Any:
@@ -92,6 +93,7 @@ def serve(data: bytes, script: Script, *, http: bool = False) -> tuple[bytes, Po
             spawned.append,
             10,
             60.0,  # type: ignore[arg-type]
+            lambda where: is_special_use(where.host),
         )
         application = Application(proxy)
         application.connection_made(transport)
@@ -216,3 +218,19 @@ def test_resolve_ptr_of_an_address_is_asked_of_the_exit() -> None:
     written, pool, _ = serve(b"\5\1\0" + b"\5\xf1\0\1\xc0\0\2\7\0\0", [[named]])
     assert written == b"\5\0" + b"\5\0\0\3\x09host.test\0\0"
     assert pool.resolves == [True]
+
+
+@pytest.mark.parametrize("name", [b"a.onion", b"printer.local", b"db.internal", b"LOCALHOST.", b"x.alt", b"y.i2p"])
+@pytest.mark.parametrize("command", [1, 0xF0])
+def test_names_of_special_use_leave_for_no_exit(name: bytes, command: int) -> None:
+    asked = b"\5\1\0" + bytes((5, command, 0, 3, len(name))) + name + b"\1\xbb"
+    written, pool, transport = serve(asked, [[ADDRESS]])
+    assert written[2:4] == b"\5\4"
+    assert not pool.attempts
+    assert transport.ended
+
+
+def test_the_http_port_says_why() -> None:
+    written, pool, _ = serve(b"CONNECT a.onion:80 HTTP/1.1\r\n\r\n", [[ADDRESS]], http=True)
+    assert written.startswith(b"HTTP/1.1 502 names like this one mean nothing to an exit")
+    assert not pool.attempts

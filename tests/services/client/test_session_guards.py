@@ -17,12 +17,16 @@ from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.view import View
 from phantomband.core.profiles import FAST
+from phantomband.runtime.contained import Contained
 from phantomband.runtime.settings import ClientConfig
+from phantomband.runtime.state_files import StateFiles
 from phantomband.transports.managed.program import ProgramFailed
 from phantomband_client.choice.chooser import Entrance, MakeLink
+from phantomband_client.guard_health import REFUSALS, REFUSED_SECONDS, GuardHealth
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.guards import Retries, StoredGuards
 from phantomband_client.session import GUARDS, TEND_SECONDS, Session
+from phantomband_client.troubles import Troubles
 from phantomband_client.unlisted import Unlisted
 from virtual import run_virtual
 from world import Seeded
@@ -39,8 +43,9 @@ class Net:
     def __init__(self, folder: Path, bridges: tuple[BridgeLine, ...] = ()) -> None:
         self.config = ClientConfig(genesis=folder / "g", data_dir=folder)
         self.bridges, self.genesis = bridges, GENESIS
-        self.random, self.measures, self.trouble = Seeded(1), Measures(), ""
-        self.guards = StoredGuards(folder / "guards.json", lambda: 1e9, self.random)
+        self.random, self.measures = Seeded(1), Measures()
+        self.health, self.troubles, self.contained = GuardHealth(), Troubles(), Contained()
+        self.guards = StoredGuards(StateFiles(folder), lambda: 1e9, self.random)
         self.view: View = VIEW
         self.transports = ("tls",)
         self.unlisted = Unlisted(GENESIS.network_id, frozenset(b.node_id for b in bridges), lambda: 1e9)
@@ -222,6 +227,57 @@ def test_what_a_transport_program_says_is_the_trouble(tmp_path: Path) -> None:
         net.dial = fail  # type: ignore[method-assign]
         with pytest.raises(Refused):
             await net.guard()
-        assert net.trouble == "no guard can be reached: no link: the program lyrebird says: broker failure"
+        assert net.troubles.text == "no guard can be reached: no link: the program lyrebird says: broker failure"
+
+    run(tmp_path, test)
+
+
+def refuse(net: Net, times: int = REFUSALS) -> None:
+    """The guard in use answers no CREATE."""
+    link = net.session.link
+    assert link is not None
+    for _ in range(times):
+        net.session.built(link, 0, 3)
+
+
+def test_a_guard_that_refuses_circuits_is_left_for_the_next_of_the_same_three(tmp_path: Path) -> None:
+    async def test(net: Net) -> None:
+        first = await net.guard()
+        sample = net.sample()
+        seen = [first]
+        for _ in range(30):
+            refuse(net)
+            seen.append(await net.guard())
+        assert list(dict.fromkeys(seen)) == sample
+        assert net.sample() == sample, "nobody is drawn for them"
+        assert set(net.dialled) == set(sample)
+        assert "refused" in net.health.words(asyncio.get_running_loop().time())
+
+    run(tmp_path, test)
+
+
+def test_the_first_guard_is_first_again_after_its_pause(tmp_path: Path) -> None:
+    async def test(net: Net) -> None:
+        first = await net.guard()
+        refuse(net)
+        assert await net.guard() != first
+        async with asyncio.TaskGroup() as tasks:
+            tending = tasks.create_task(net.session.tend())
+            await asyncio.sleep(REFUSED_SECONDS[0] + 2 * TEND_SECONDS)
+            assert await net.guard() == first
+            tending.cancel()
+
+    run(tmp_path, test)
+
+
+def test_when_no_other_of_the_sample_answers_the_guard_that_refuses_is_kept(tmp_path: Path) -> None:
+    async def test(net: Net) -> None:
+        first = await net.guard()
+        net.down = set(net.sample()[1:])
+        refuse(net)
+        for _ in range(5):
+            assert await net.guard() == first
+        assert net.dialled.count(first) == 1, "the link that is there is used on"
+        assert net.closed == []
 
     run(tmp_path, test)

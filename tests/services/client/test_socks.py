@@ -106,13 +106,13 @@ REFUSED = {
     "command 0": (GREETING + request(0), b"\5\0" + failure(Reply.COMMAND_NOT_SUPPORTED)),
     "address type": (GREETING + request(1, b"\2abcd"), b"\5\0" + failure(Reply.ADDRESS_NOT_SUPPORTED)),
     "request version": (GREETING + b"\4" + request()[1:], b"\5\0"),
-    "empty name": (GREETING + request(1, b"\3\0"), b"\5\0" + failure(Reply.FAILURE)),
-    "only brackets": (GREETING + request(1, b"\3\2[]"), b"\5\0" + failure(Reply.FAILURE)),
-    "name with a space": (GREETING + request(1, b"\3\3a b"), b"\5\0" + failure(Reply.FAILURE)),
-    "name with a zero": (GREETING + request(1, b"\3\3a\0b"), b"\5\0" + failure(Reply.FAILURE)),
-    "name with DEL": (GREETING + request(1, b"\3\3a\x7fb"), b"\5\0" + failure(Reply.FAILURE)),
-    "name beyond ascii": (GREETING + request(1, b"\3\2\xc3\xa4"), b"\5\0" + failure(Reply.FAILURE)),
-    "name too long": (GREETING + request(1, b"\3\xff" + b"x" * 255), b"\5\0" + failure(Reply.FAILURE)),
+    "empty name": (GREETING + request(1, b"\3\0"), b"\5\0" + failure(Reply.ADDRESS_NOT_SUPPORTED)),
+    "only brackets": (GREETING + request(1, b"\3\2[]"), b"\5\0" + failure(Reply.ADDRESS_NOT_SUPPORTED)),
+    "name with a space": (GREETING + request(1, b"\3\3a b"), b"\5\0" + failure(Reply.ADDRESS_NOT_SUPPORTED)),
+    "name with a zero": (GREETING + request(1, b"\3\3a\0b"), b"\5\0" + failure(Reply.ADDRESS_NOT_SUPPORTED)),
+    "name with DEL": (GREETING + request(1, b"\3\3a\x7fb"), b"\5\0" + failure(Reply.ADDRESS_NOT_SUPPORTED)),
+    "name beyond ascii": (GREETING + request(1, b"\3\2\xc3\xa4"), b"\5\0" + failure(Reply.ADDRESS_NOT_SUPPORTED)),
+    "name too long": (GREETING + request(1, b"\3\xff" + b"x" * 255), b"\5\0" + failure(Reply.ADDRESS_NOT_SUPPORTED)),
 }
 
 

@@ -19,6 +19,7 @@ from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.core.netdir.replies import Accepted, RefusedReply, Reply, decode_reply_untrusted
 from phantomband.core.netdir.requests import SubmitChange, encode_request
 from phantomband.proto import directory_pb2, directory_pb2_grpc
+from phantomband.runtime import unix_path
 from phantomband.runtime.keystore import write_whole
 from phantomband.runtime.settings import NodeConfig
 from phantomband_directory.store import FileStore
@@ -161,7 +162,7 @@ def _ask(config: NodeConfig, request: bytes) -> Reply:
 
     socket = config.sockets / "directory.sock"
     try:
-        with grpc.insecure_channel(f"unix:{socket}") as channel:
+        with grpc.insecure_channel(unix_path.target(socket)) as channel:
             stub = directory_pb2_grpc.DirectoryStub(channel)
             reply = stub.PeerRequest(directory_pb2.PeerRequestMessage(request=request), timeout=CALL_SECONDS)
             return decode_reply_untrusted(bytes(reply.response))

@@ -12,6 +12,7 @@ from phantomband.core.ids import NodeId
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.proto import gateway_pb2, gateway_pb2_grpc
+from phantomband.runtime import unix_path
 from phantomband.runtime.keystore import NODE_ID_FILE
 from phantomband.runtime.settings import NodeConfig, load
 
@@ -54,7 +55,7 @@ def _node_id(sockets: Path) -> NodeId:
 
 
 def _describe(socket: Path) -> gateway_pb2.GatewayDescription:
-    with grpc.insecure_channel(f"unix:{socket}") as channel:
+    with grpc.insecure_channel(unix_path.target(socket)) as channel:
         try:
             stub = gateway_pb2_grpc.GatewayStub(channel)
             described: gateway_pb2.GatewayDescription = stub.Describe(

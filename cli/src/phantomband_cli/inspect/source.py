@@ -17,6 +17,7 @@ from phantomband.core.netdir.replies import Changes, decode_reply_untrusted
 from phantomband.core.netdir.requests import GetChanges, encode_request
 from phantomband.core.wire import Reader
 from phantomband.proto import directory_pb2, directory_pb2_grpc
+from phantomband.runtime import unix_path
 from phantomband.runtime.settings import ClientConfig, NodeConfig, load
 
 from phantomband_cli.config_check import guess_kind
@@ -95,7 +96,7 @@ def _of_node(name: str, genesis: Path, socket: Path) -> Found:
     sets = DirectorySets(load_genesis(genesis))
     if not socket.exists():
         raise UserError(f"no directory answers at {socket}. Start the node, or say which with --config")
-    with grpc.insecure_channel(f"unix:{socket}", options=MAX_MESSAGE) as channel:
+    with grpc.insecure_channel(unix_path.target(socket), options=MAX_MESSAGE) as channel:
         stub = directory_pb2_grpc.DirectoryStub(channel)
         try:
             status = stub.Status(directory_pb2.DirectoryStatusRequest(), timeout=ANSWER_SECONDS)

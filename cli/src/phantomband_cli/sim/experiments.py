@@ -19,6 +19,7 @@ from phantomband_cli.sim.adversaries.ends import Ends
 from phantomband_cli.sim.adversaries.everywhere import Everywhere
 from phantomband_cli.sim.adversaries.fingerprint import accuracy
 from phantomband_cli.sim.adversaries.kill import Kill
+from phantomband_cli.sim.adversaries.ladder import Ladder
 from phantomband_cli.sim.adversaries.learned import Learned
 from phantomband_cli.sim.adversaries.watermark import Watermark
 from phantomband_cli.sim.fast.model import Model
@@ -40,7 +41,9 @@ CODE_SECONDS = 2.0
 
 
 def passive(world: World, seed: int, lengths: Sequence[float], *, learn: bool = True) -> list[Row]:
-    """Watchers: at guard and exit, on all links, and a learned one on all links; after each of `lengths` seconds.
+    """Watchers: at guard and exit, on all links, by the ladder where there is one, and a learned one on all links.
+
+    After each of `lengths` seconds.
 
     The world's copies are those that are judged; training copies are added.
     """
@@ -53,6 +56,8 @@ def passive(world: World, seed: int, lengths: Sequence[float], *, learn: bool = 
     for seconds in lengths:
         rows.append(_row(world, Ends(), seconds, judged, costs, by_time=True))
         rows.append(_row(world, Everywhere(), seconds, judged, costs))
+        if world.profile.client.kind == "adaptive":
+            rows.append(_row(world, Ladder(), seconds, judged, costs))
         if learn:
             rows.append(_row(world, Learned(examples, seconds, everywhere=True), seconds, judged, costs))
     return rows

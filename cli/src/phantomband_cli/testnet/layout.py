@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phantomband.core.errors import UserError
+from phantomband.runtime.directories import make_private
 
 _MARKER = "marker"
 _MARKER_TEXT = "A PhantomBand test network. This directory is emptied when the next one starts.\n"
@@ -110,8 +111,8 @@ class Layout:
         Raises:
             UserError: it cannot be made, or holds something that is not ours.
         """
+        make_private(self.root)
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             foreign = not self.claimed and any(self.root.iterdir())
         except OSError as e:
             raise UserError(f"{self.root}: cannot be made ({e.strerror}). Choose another with --dir") from None

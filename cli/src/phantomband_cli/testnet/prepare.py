@@ -130,5 +130,5 @@ def write_toml(path: Path, top: Mapping[str, object], sections: Mapping[str, Map
             lines += ["", f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in values.items())]
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as f:
+    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as f:
         f.write("\n".join(lines) + "\n")

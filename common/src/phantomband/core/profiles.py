@@ -86,7 +86,7 @@ FAST = Profile(
 BALANCED = Profile(
     name="balanced", link=Shape(Mode.ADAPTIVE, Schedule.FIXED, 512), pace=0, max_circuits=64, min_delay=0.005,
     min_padding=Mode.ADAPTIVE, by_destination=True,
-    summary="rates on a ladder, mixed cells: blurs which page is loaded; whoever sees both ends links long flows",
+    summary="rates on a ladder, mixed cells: blurs which page is loaded; whoever sees both ends links nearly all",
 )  # fmt: skip
 
 STRONG = Profile(

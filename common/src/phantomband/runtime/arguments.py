@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from phantomband.runtime import unix_path
 from phantomband.runtime.settings import ClientConfig, NodeConfig, load
 
 C = TypeVar("C", NodeConfig, ClientConfig)
@@ -27,4 +28,4 @@ def parse(service: str, kind: type[C], argv: Sequence[str] | None) -> C:
 
 def target(config: NodeConfig, service: str) -> str:
     """Where another service of the node is reached, as gRPC writes it: a Unix socket that only this user can open."""
-    return f"unix:{config.sockets / service}.sock"
+    return unix_path.target(config.sockets / f"{service}.sock")

@@ -13,7 +13,7 @@ from pathlib import Path
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import UserError
 from phantomband.core.ids import NodeId
-from phantomband.runtime.service import make_private
+from phantomband.runtime.directories import make_private
 
 NODE_ID_FILE = "node_id"
 WAIT_SECONDS = 30.0
@@ -23,12 +23,16 @@ WAIT_SECONDS = 30.0
 def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replaces `path` by `data` atomically: both are on disk when it returns, and a crash leaves the old or the new."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    part.rename(path)
+    try:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(handle, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        part.rename(path)
+    except OSError:
+        part.unlink(missing_ok=True)  # or half a file would take the room that is lacking
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

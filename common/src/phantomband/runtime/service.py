@@ -20,9 +20,12 @@ from grpc_reflection.v1alpha import reflection
 
 from phantomband.core.errors import UserError
 from phantomband.proto import node_pb2, node_pb2_grpc
+from phantomband.runtime import unix_path
 from phantomband.runtime.allocator import tune_allocator
 from phantomband.runtime.arguments import C, parse
+from phantomband.runtime.directories import make_private
 from phantomband.runtime.lane.grpc_driver import SERVER_OPTIONS
+from phantomband.runtime.standard_files import open_standard_files
 
 DRAIN_SECONDS = 10.0
 """After SIGTERM a service goes on for at most so long, until what it carries has ended."""
@@ -35,19 +38,6 @@ QUIET_SECONDS = 0.3
 def new_incarnation() -> int:
     """Random 64 bits of this process."""
     return int.from_bytes(os.urandom(8), "big") or 1
-
-
-def make_private(directory: Path) -> Path:
-    """The directory, made with mode 0700 if absent.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{directory}: cannot be made ({e.strerror}). Choose a directory that you may write") from None
-    return directory
 
 
 class Service(ABC):
@@ -103,6 +93,7 @@ async def serve(service: Service, socket: Path, stop: asyncio.Event | None = Non
     if stop is None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # settings are read at the start only
     make_private(socket.parent)
     async with AsyncExitStack() as stack:
         server = grpc.aio.server(options=SERVER_OPTIONS)
@@ -149,11 +140,10 @@ async def _first(waiting: Coroutine[Any, Any, Any], work: asyncio.Task[None]) ->
 
 def bind(server: grpc.aio.Server, socket: Path) -> None:
     """Binds a gRPC server to a Unix socket that only we can open."""
-    if len(os.fsencode(socket)) > 107:
-        raise UserError(f"the path of the Unix socket {socket} is too long; use a shorter run_dir")
+    where = unix_path.target(socket)
     before = os.umask(0o177)
     try:
-        server.add_insecure_port(f"unix:{socket}")
+        server.add_insecure_port(where)
     except RuntimeError:
         raise UserError(f"{socket}: cannot be bound. Is the service already running?") from None
     finally:
@@ -176,6 +166,7 @@ def run_service(
     service: str, kind: type[C], run: Callable[[C], Coroutine[Any, Any, None]], argv: Sequence[str] | None
 ) -> None:
     """A service's entry point: reads its configuration by the command line, then runs it."""
+    open_standard_files()
     try:
         config = parse(service, kind, argv)
     except UserError as e:

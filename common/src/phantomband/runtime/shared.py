@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
-from phantomband.core.errors import PhantomBandError
+from phantomband.core.errors import PhantomBandError, Refused
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -41,6 +41,9 @@ class SharedAttempts(Generic[K, V]):
             future.set_result(await attempt)
         except PhantomBandError as e:
             future.set_exception(e)
+        except Exception:  # a bug: whoever waits is refused, not cancelled; whoever owns the task counts it
+            future.set_exception(Refused("an attempt ended by an error of ours"))
+            raise
         finally:
             future.cancel()
             del self._under_way[key]

@@ -11,10 +11,12 @@ import structlog
 from phantomband.core.bridge_line import BridgeLine, parse_all
 from phantomband.core.errors import UserError
 from phantomband.core.netdir.genesis_file import load_genesis
+from phantomband.runtime.directories import held, make_private
 from phantomband.runtime.log import configure
 from phantomband.runtime.pluggable import programs
-from phantomband.runtime.service import make_private, run_service, serve
+from phantomband.runtime.service import run_service, serve
 from phantomband.runtime.settings import ClientConfig
+from phantomband.runtime.state_files import StateFiles
 from phantomband.transports.base import Transport
 from phantomband.transports.browser.persona import for_session
 from phantomband.transports.registry import make
@@ -28,14 +30,17 @@ from phantomband_client.choice.preference import names_of
 from phantomband_client.first_links import genesis_by_bridge
 from phantomband_client.service import ClientParts, ClientService
 
-TRANSPORTS_FILE = "transports.json"
-"""In the data directory: what worked where (choice/memory.py)."""
-
 
 async def run(config: ClientConfig) -> None:
     """Runs one client until it is stopped."""
     log = configure("client", config.log.level, config.log.format)
-    make_private(config.data_dir)
+    who = "client", f"SOCKS {config.socks_port}"
+    with held(make_private(config.data_dir), *who), held(make_private(config.sockets), *who):
+        await _run(config, log)
+
+
+async def _run(config: ClientConfig, log: structlog.stdlib.BoundLogger) -> None:
+    files = StateFiles(config.data_dir)
     names_outside = [name for entry in config.pluggable for name in entry.transports]
     bridges = parse_all((*config.bridges, *StoredBridges(config.data_dir).lines()), names_outside)
     if not bridges and config.genesis is None:
@@ -49,7 +54,7 @@ async def run(config: ClientConfig) -> None:
         log.warning("outdated persona", why=outdated)
     transports = {name: external.of(name) or make(name, proxy, persona) for name in names}
     try:
-        await _serve(config, log, bridges, transports)
+        await _serve(config, log, files, bridges, transports)
     finally:
         for transport in transports.values():
             await transport.close()
@@ -58,10 +63,11 @@ async def run(config: ClientConfig) -> None:
 async def _serve(
     config: ClientConfig,
     log: structlog.stdlib.BoundLogger,
+    files: StateFiles,
     bridges: tuple[BridgeLine, ...],
     transports: Mapping[str, Transport],
 ) -> None:
-    memory = TransportMemory(config.data_dir / TRANSPORTS_FILE, time.time, local_network, os.urandom)
+    memory = TransportMemory(files, time.time, local_network, os.urandom)
     network_id = bridges[0].network_id if config.genesis is None else load_genesis(config.genesis).network_id
     chooser = Chooser(network_id, transports, memory, time.time)
     if config.genesis is not None:
@@ -71,9 +77,9 @@ async def _serve(
     else:
         log.info("asking the bridge for the network")
         genesis = await genesis_by_bridge(
-            bridges, config.data_dir, chooser, os.urandom, lambda why: log.warning("no genesis file yet", why=why)
+            bridges, files, chooser, os.urandom, lambda why: log.warning("no genesis file yet", why=why)
         )
-    parts = ClientParts(config, genesis, chooser, os.urandom, time.time, bridges)
+    parts = ClientParts(config, genesis, chooser, os.urandom, time.time, files, bridges)
     log.info("starting", transport=",".join(transports), network=genesis.name)
     await serve(ClientService(parts), config.sockets / "client.sock")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from phantomband.core.bridge_line import WORD, BridgeLine, parse_all
 from phantomband.core.errors import UserError
+from phantomband.runtime.directories import make_private
 from phantomband.runtime.keystore import write_whole
 from phantomband.runtime.settings import STORED_BRIDGES
 
@@ -67,7 +68,7 @@ class StoredBridges:
 
     def _save(self, lines: list[str]) -> None:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self.path.parent)
             write_whole(self.path, "".join(f"{line}\n" for line in lines).encode())
         except OSError as e:
             raise UserError(f"{self.path}: cannot be written ({e.strerror}). Choose another --data-dir") from e

@@ -1,6 +1,7 @@
 """The client's circuits: built ahead, given to streams by isolation, replaced when they break, retired when old.
 
-Streams of different SOCKS credentials, destinations or ports never share a circuit.
+Streams of different SOCKS credentials, destinations or ports never share a circuit: whom a circuit is for is said
+before its first cell leaves, or when one that was built for nobody is taken, and never changed.
 """
 
 from __future__ import annotations
@@ -11,30 +12,25 @@ from typing import Protocol
 
 from phantomband.core.circuit.client import ClientCircuit
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.errors import Refused
+from phantomband.core.errors import Malformed, Refused
 from phantomband.core.handshake.ntor import RelayKeys
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.path import NoExitAllows
 from phantomband.core.netdir.view import ViewEntry
 from phantomband.core.profiles import FAST, Profile, mean_delay
-from phantomband.core.stream.messages import Target
+from phantomband.core.stream.messages import EndReason, Target
 from phantomband.runtime.shared import SharedAttempts
 
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.managed import Isolation, Managed
+from phantomband_client.turns import Turns
 
 BUILD_SECONDS = 10.0
 """A circuit that is not built by then is given up."""
 
-IDLE_SECONDS = 120.0
-"""A used circuit without streams is closed after so long."""
-
-AHEAD_SECONDS = 3.0
-"""A circuit that replaces one of several ready ones is built within this time."""
-
 SWEEP_SECONDS = 1.0
-"""How often retired and idle circuits are looked for."""
+"""How often circuits that are over are looked for."""
 
 BUSY_SECONDS = 10.0
 """An exit that had no room for a stream is not chosen for so long."""
@@ -60,6 +56,12 @@ class Paths(Protocol):
 
     async def guard(self) -> GuardLink:
         """The guard's link, up. Raises: Refused."""
+
+    def built(self, guard: GuardLink, answered: int, hops: int) -> None:
+        """A circuit of `hops` relays through `guard` was built, or failed after `answered` of them had answered."""
+
+    def collapsed(self, guard: GuardLink) -> None:
+        """A circuit that had been built was ended by the network."""
 
     def choose(
         self, guard: GuardLink, port: int, address: str | None, exclude: frozenset[NodeId]
@@ -92,14 +94,17 @@ class CircuitPool:
         self._random = random
         self.profile = profile
         self.measures = measures or Measures()
-        self._ready = min(ready, max(1, profile.max_circuits - 1))
-        self._lifetime = lifetime
+        self._turns = Turns(profile, ready, lifetime, random)
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._number = 0
         self._kick = asyncio.Event()
         self._busy: dict[NodeId, float] = {}
-        self.building: SharedAttempts[Isolation, Managed] = SharedAttempts()
+        self._identity = 0
+        """Raised by `new_identity`: attempts from before are not for streams from after."""
+        self._spare: asyncio.Future[None] = self._loop.create_future()
+        """Done when a circuit built ahead can be taken; fails when building one has failed."""
+        self.building: SharedAttempts[tuple[int, Isolation], Managed] = SharedAttempts()
 
     # ---- for streams ---------------------------------------------------------------------------------------------
 
@@ -112,42 +117,61 @@ class CircuitPool:
         address = None if target.is_name else target.host
         if not self.profile.by_destination:
             isolation = (*isolation[:3], "", 0)
-        for managed in self.circuits.values():
-            if (
-                managed.isolation == isolation
-                and managed.open
-                and self._fresh(managed)
-                and managed.has_room
-                and managed.serves(target.port, address)
-            ):
-                return self._used(managed, isolation)
-        managed = await self.building.get(isolation, lambda: self._provide(isolation, target.port, address))
-        if not managed.open:
-            raise Refused("the circuit broke")
-        return managed
+        while True:
+            found = self._found(isolation, target.port, address)
+            if found is not None:
+                return self._used(found)
+            own = _Attempt(self, isolation, target.port, address)
+            managed = await self.building.get((self._identity, isolation), own.run)
+            if not managed.open:
+                raise Refused("the circuit broke")
+            if own.begun or managed.serves(target.port, address):
+                return managed
+            # Another stream of this isolation asked for it, and its exit does not suit our target.
 
-    async def _provide(self, isolation: Isolation, port: int, address: str | None) -> Managed:
+    def _found(self, isolation: Isolation, port: int, address: str | None) -> Managed | None:
+        """A circuit that is there for this isolation."""
+        now = self._loop.time()
         for managed in self.circuits.values():
-            if managed.isolation is None and managed.open and not managed.retired and managed.serves(port, address):
-                self._kick.set()
-                return self._used(managed, isolation)
-        return self._used(await self._build(port, address), isolation)
+            usable = managed.isolation == isolation and managed.open and self._turns.fresh(managed, now)
+            if usable and managed.has_room and managed.serves(port, address):
+                return managed
+        return None
 
-    def _used(self, managed: Managed, isolation: Isolation) -> Managed:
-        managed.isolation = isolation
+    async def provide(self, isolation: Isolation, port: int, address: str | None) -> Managed:
+        """One that was built ahead, or a new one, for this isolation and none else."""
+        while True:
+            now = self._loop.time()
+            for managed in self.circuits.values():
+                spare = managed.isolation is None and managed.open and self._turns.fresh(managed, now)
+                if spare and managed.serves(port, address):
+                    managed.isolation = isolation
+                    self._kick.set()
+                    return self._used(managed)
+            if not (self._turns.planned and (self._turns.lacking(self.circuits.values()) or self._coming())):
+                return self._used(await self._build(port, address, isolation))
+            await asyncio.shield(self._spare)  # built as the plan says, not because a stream waits
+
+    def _coming(self) -> bool:
+        """Whether a circuit is being built for nobody."""
+        return any(m.isolation is None and not m.usable and not m.retired for m in self.circuits.values())
+
+    def _used(self, managed: Managed) -> Managed:
         managed.last_used = self._loop.time()
         if managed.first_used is None:
             managed.first_used = managed.last_used
         return managed
 
-    def _fresh(self, managed: Managed) -> bool:
-        young = managed.first_used is None or self._loop.time() - managed.first_used < self._lifetime
-        return young and not managed.retired
+    def exit_failed(self, managed: Managed, reason: EndReason) -> None:
+        """Its exit did not serve a stream, for a reason that another exit may not have.
 
-    def exit_is_busy(self, managed: Managed) -> None:
-        """Its exit had no room for a stream: new circuits end elsewhere for a while."""
-        managed.retired = True
-        self._busy[managed.path[-1].node_id] = self._loop.time() + BUSY_SECONDS
+        Paced circuits stay when a name did not resolve: a mistyped name must not show as a new circuit.
+        """
+        if reason is EndReason.RESOLVE_FAILED and self._turns.planned:
+            return
+        self._turns.retire(managed, self._loop.time())
+        if reason is EndReason.RESOURCE:  # new circuits end elsewhere for a while
+            self._busy[managed.path[-1].node_id] = self._loop.time() + BUSY_SECONDS
 
     def _choose(self, guard: GuardLink, port: int, address: str | None) -> tuple[ViewEntry, ...]:
         now = self._loop.time()
@@ -163,15 +187,17 @@ class CircuitPool:
     def leave(self, guard: GuardLink) -> None:
         """No new streams for the circuits through this link: there is a better one."""
         for managed in self.circuits.values():
-            managed.retired = managed.retired or managed.guard is guard
+            if managed.guard is guard and not managed.retired:
+                self._turns.retire(managed, self._loop.time(), soon=True)  # the new link shows that it was left
         self._kick.set()
 
     def new_identity(self) -> int:
         """Takes all circuits away from new streams; returns how many."""
         count = 0
+        self._identity += 1
         for managed in list(self.circuits.values()):
             if not managed.retired:
-                managed.retired = True
+                self._turns.retire(managed, self._loop.time(), soon=True)
                 count += 1
         self._sweep(self._loop.time())
         self._kick.set()
@@ -179,12 +205,14 @@ class CircuitPool:
 
     # ---- building ------------------------------------------------------------------------------------------------
 
-    async def _build(self, port: int, address: str | None) -> Managed:
+    async def _build(self, port: int, address: str | None, isolation: Isolation | None = None) -> Managed:
+        """Args: isolation: whom it is for; None: it is built ahead, for whoever comes first."""
         self._make_room()
         guard = await self._paths.guard()
         path = self._choose(guard, port, address)
         self._number += 1
-        managed = Managed(path, guard, self._number, self._loop.time())
+        managed = Managed(path, guard, self._number, self._loop.time(), isolation)
+        self._turns.born(managed)
         keys = [RelayKeys(e.node_id, e.onion_key) for e in path]
         circuit = ClientCircuit(
             guard.out, guard.new_circuit_id(), keys, self._paths.network_id, self._random, self,
@@ -194,14 +222,20 @@ class CircuitPool:
         managed.circuit = circuit
         self.circuits[circuit] = managed
         guard.circuits[circuit.id] = circuit
-        circuit.start()
+        try:
+            circuit.start()
+        except Malformed as e:  # the guard's key cannot be used: as if it had refused
+            circuit.lost()
+            raise Refused(f"the guard's onion key cannot be used: {e}") from e
         try:
             async with asyncio.timeout(BUILD_SECONDS + self._waits(path)):
                 await managed.built
         except BaseException as e:
-            circuit.destroy()
+            answered = circuit.answered
+            managed.end()
             if isinstance(e, TimeoutError):
                 self.failed += 1
+                self._paths.built(guard, answered, len(path))
                 raise Refused("the circuit was not built in time") from None
             raise
         return managed
@@ -215,41 +249,47 @@ class CircuitPool:
         most = self.profile.max_circuits
         if len(self.circuits) < most:
             return
-        idle = [m for m in self.circuits.values() if m.open and not m.streams]
-        if not idle:
+        yielding = self._turns.yielding(self.circuits.values(), self._loop.time())
+        if yielding is None:
             raise Refused(f"all {most} circuits are in use")
-        oldest = min(idle, key=lambda m: m.last_used)
-        if oldest.circuit is not None:
-            oldest.circuit.destroy()
+        yielding.end()
 
     async def keep_ready(self) -> None:
         """Keeps circuits built ahead, until cancelled; those that serve a stream are not counted."""
-        delay, swept = 0.1, self._loop.time()
+        delay, sweep = 0.1, self._loop.time() + SWEEP_SECONDS
         while True:
             self._kick.clear()
-            if self._loop.time() - swept >= SWEEP_SECONDS:
-                swept = self._loop.time()
-                self._sweep(swept)
-            spare = sum(m.isolation is None and not m.retired for m in self.circuits.values())
-            if spare < self._ready:
-                if spare:
-                    await asyncio.sleep(self._some_time())
+            now = self._loop.time()
+            if now >= sweep:  # at even times, whatever woke us meanwhile: it says when circuits end
+                sweep += SWEEP_SECONDS * (1 + (now - sweep) // SWEEP_SECONDS)
+                self._sweep(now)
+            if self._turns.lacking(self.circuits.values()):
+                await asyncio.sleep(self._turns.ahead(self.circuits.values()))
                 try:
                     await self._build_ahead()
                     delay = 0.1
-                except Refused:
+                except Refused as e:
+                    self._tell(e)
                     delay = min(2 * delay, 5.0)
                     await asyncio.sleep(delay)
+                except Exception:
+                    self._tell(Refused("no circuit can be built"))
+                    raise
                 continue
             try:
-                async with asyncio.timeout(SWEEP_SECONDS):
+                async with asyncio.timeout_at(sweep):
                     await self._kick.wait()
             except TimeoutError:
                 pass
 
-    def _some_time(self) -> float:
-        """Circuits are built ahead at random times, so that building one does not tell that another was taken."""
-        return AHEAD_SECONDS * int.from_bytes(self._random(4), "big") / 2**32
+    def _tell(self, problem: Refused | None = None) -> None:
+        """Wakes the streams that wait for a circuit built ahead."""
+        told, self._spare = self._spare, self._loop.create_future()
+        if problem is None:
+            told.set_result(None)
+        else:
+            told.set_exception(problem)
+            told.exception()  # nobody may be waiting
 
     async def _build_ahead(self) -> None:
         """To an exit that most streams can use, or, where no exit allows the common port, to any."""
@@ -259,17 +299,17 @@ class CircuitPool:
             await self._build(ANY_PORT, None)
 
     def _sweep(self, now: float) -> None:
-        """Closes what is retired, or used and long idle."""
+        """Closes those that are over."""
         for managed in list(self.circuits.values()):
-            if managed.streams or managed.circuit is None or not managed.open:
-                continue
-            idle = managed.isolation is not None and now - managed.last_used > IDLE_SECONDS
-            if managed.retired or idle or not self._fresh(managed):
-                managed.circuit.destroy()
+            if managed.streams:
+                managed.last_used = now
+            if managed.open and self._turns.over(managed, now):
+                managed.end()
 
     # ---- CircuitWatcher ------------------------------------------------------------------------------------------
 
     def circuit_open(self, circuit: ClientCircuit) -> None:
+        self._paths.built(self.circuits[circuit].guard, circuit.answered, len(circuit.path))
         if self.profile.pace:
             circuit.ask_pace(self.profile.pace)
         else:
@@ -281,7 +321,7 @@ class CircuitPool:
         if managed is None:
             return
         if circuit.pace != self.profile.pace:
-            circuit.destroy()
+            managed.end()
             return
         managed.guard.pace(circuit, self.profile.pace)
         self._usable(managed)
@@ -296,6 +336,8 @@ class CircuitPool:
         self.made += 1
         if not managed.built.done():
             managed.built.set_result(None)
+        if managed.isolation is None:
+            self._tell()
         self._changed()
 
     def circuit_gone(self, circuit: ClientCircuit) -> None:
@@ -303,6 +345,11 @@ class CircuitPool:
         if managed is None:
             return
         managed.guard.forget(circuit)
+        if managed.guard.up and not managed.guard.resetting and not managed.ours:
+            if managed.usable:
+                self._paths.collapsed(managed.guard)
+            elif circuit.answered < len(circuit.path):
+                self._paths.built(managed.guard, circuit.answered, len(circuit.path))
         if circuit.loops.out:
             self.measures.loops_lost([e.node_id for e in managed.path], circuit.loops.out)
         if not managed.built.done():
@@ -311,3 +358,15 @@ class CircuitPool:
             managed.built.exception()
         self._kick.set()
         self._changed()
+
+
+class _Attempt:
+    """One stream's attempt to get a circuit, which others of its isolation may come to share."""
+
+    def __init__(self, pool: CircuitPool, isolation: Isolation, port: int, address: str | None) -> None:
+        self.begun = False
+        self._pool, self._wanted = pool, (isolation, port, address)
+
+    async def run(self) -> Managed:
+        self.begun = True
+        return await self._pool.provide(*self._wanted)

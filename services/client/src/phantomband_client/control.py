@@ -34,12 +34,14 @@ class Controlled(Protocol):
 
     config: ClientConfig
     progress: Progress
-    trouble: str
     view: NetworkView
     chooser: Chooser
     bridges: tuple[BridgeLine, ...]
     proxies: list[Proxy]
     addresses: dict[str, str]
+
+    @property
+    def trouble(self) -> str: ...
 
     @property
     def sessions(self) -> Mapping[ProfileName, Session]: ...

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from phantomband.core.bridge_line import BridgeLine
 from phantomband.core.crypto.random_source import RandomSource
@@ -18,7 +17,7 @@ from phantomband.core.netdir.genesis_file import parse_genesis
 from phantomband.core.netdir.path import uniform_below
 from phantomband.core.netdir.replies import GenesisReply, decode_reply_untrusted
 from phantomband.core.netdir.requests import GetGenesis, encode_request
-from phantomband.runtime.keystore import write_whole
+from phantomband.runtime.state_files import StateFiles
 from phantomband.transports.managed.program import ProgramFailed
 
 from phantomband_client.choice.chooser import Chooser, Entrance
@@ -80,7 +79,7 @@ def of_program(problem: BaseException | None) -> str:
 
 async def genesis_by_bridge(
     bridges: Sequence[BridgeLine],
-    data_dir: Path,
+    files: StateFiles,
     chooser: Chooser,
     random: RandomSource,
     trouble: Callable[[str], None],
@@ -91,7 +90,7 @@ async def genesis_by_bridge(
         trouble: told what is wrong when an attempt fails.
     """
     network_id = bridges[0].network_id
-    stored = _stored_genesis(data_dir / GENESIS_FILE, network_id)
+    stored = _stored_genesis(files, network_id)
     if stored is not None:
         return stored
     links = FirstLinks(bridges, None, chooser, random)
@@ -104,7 +103,7 @@ async def genesis_by_bridge(
             trouble(str(e))
         await asyncio.sleep(delay)
         delay = min(2 * delay, longest)
-    write_whole(data_dir / GENESIS_FILE, text)
+    files.write(GENESIS_FILE, text)
     return checked_genesis(text, network_id)
 
 
@@ -137,8 +136,11 @@ def checked_genesis(text: bytes, network_id: bytes) -> Genesis:
     return genesis
 
 
-def _stored_genesis(path: Path, network_id: bytes) -> Genesis | None:
-    try:
-        return checked_genesis(path.read_bytes(), network_id)
-    except (OSError, Refused):
-        return None
+def _stored_genesis(files: StateFiles, network_id: bytes) -> Genesis | None:
+    def ours(text: bytes) -> Genesis:
+        try:
+            return checked_genesis(text, network_id)
+        except Refused as e:
+            raise ValueError(str(e)) from e
+
+    return files.read(GENESIS_FILE, ours)

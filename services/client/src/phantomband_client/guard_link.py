@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from phantomband.core.cell import CELL_BYTES, CIRCUIT_ID_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
 from phantomband.core.circuit.client import CircuitState, ClientCircuit
@@ -18,6 +19,7 @@ from phantomband.core.link import dial
 from phantomband.core.profiles import FAST, Profile
 from phantomband.core.shaping import Mode, Shape
 from phantomband.core.wire import u32
+from phantomband.runtime.contained import Contained
 from phantomband.runtime.link_driver import LinkDriver
 from phantomband.transports.base import Address, Transport
 
@@ -44,18 +46,24 @@ class GuardLink:
         profile: Profile = FAST,
         *,
         cover: bool = False,
+        contained: Contained | None = None,
     ) -> None:
-        """Args: cover: whether dummies and loops go over circuits; else dummies are the link's PAD cells."""
+        """Args:
+
+        cover: whether dummies and loops go over circuits; else dummies are the link's PAD cells.
+        contained: counts faults of ours that end a circuit.
+        """
         self.node_id = node_id
         self.profile = profile
         self.circuits: dict[bytes, ClientCircuit] = {}
         self.up = False
+        self.resetting = False
+        """Whether the node says just now that every circuit of the link is dead."""
         self.transport = ""
         """By which it was dialled."""
         self.link_key = b""
         """Which the node has proved, 32 bytes."""
-        self.bugs = 0
-        """Circuits that ended by a fault of ours: anything but zero is to be reported."""
+        self._contained = contained or Contained()
         self._loop = asyncio.get_running_loop()
         self._on_closed = on_closed
         self._outbox = Outbox(self.wake)
@@ -101,6 +109,11 @@ class GuardLink:
         except BaseException:
             self._driver.abort()
             raise
+
+    @property
+    def bugs(self) -> int:
+        """Faults of ours: anything but zero is to be reported."""
+        return self._contained.bugs
 
     @property
     def padding_sent(self) -> int:
@@ -173,8 +186,8 @@ class GuardLink:
             try:
                 circuit.endpoint.deliver()
                 circuit.endpoint.pump(now)
-            except Exception:  # noqa: BLE001 - a fault of ours in one circuit must not stall the others of this batch
-                self.bugs += 1
+            except Exception as e:  # noqa: BLE001 - a fault of ours in one circuit must not stall the others of this batch
+                self._contained.bug(e)
                 circuit.destroy()
 
     def _send(self, cells: bytes) -> None:
@@ -202,10 +215,10 @@ class GuardLink:
         """A loop now and then on a link that sends no dummies."""
         if not self.up or self._cover is None:
             return
+        self._loop_timer = self._loop.call_later(self._cover.until_loop(), self._loop_now)
         circuit = self._cover.loop(self._loop.time())
         if circuit is not None:
             self.touch(circuit)
-        self._loop_timer = self._loop.call_later(self._cover.until_loop(), self._loop_now)
 
     def _await_slots(self) -> None:
         if self._slots is not None:
@@ -220,8 +233,8 @@ class GuardLink:
                 circuit.slot(now, cells, loop=self._cover is not None and self._cover.is_loop())
             except Malformed:
                 circuit.destroy()
-            except Exception:  # noqa: BLE001 - as in _pump: the slots of the other circuits must go on
-                self.bugs += 1
+            except Exception as e:  # noqa: BLE001 - as in _pump: the slots of the other circuits must go on
+                self._contained.bug(e)
                 circuit.destroy()
         self._await_slots()
 
@@ -273,13 +286,18 @@ class GuardLink:
             self._ready.set_result(None)
 
     def _keepalive(self) -> None:
-        """A DROP on every circuit that carries streams: a cell lost on the way is noticed by the next one."""
+        """A DROP on every circuit that carries streams: a cell lost on the way is noticed by the next one.
+
+        On a padded link every circuit gets one, so that it does not tell which carry streams. Paced ones send anyway.
+        """
         if not self.up:
             return
         self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._keepalive)
+        padded = self.profile.link.mode is not Mode.OFF
         for circuit in list(self.circuits.values()):
-            if circuit.state is CircuitState.OPEN and circuit.endpoint.streams and not circuit.endpoint.paced:
-                circuit.send_drop(len(circuit.path))
+            carries = padded or circuit.endpoint.streams
+            if circuit.state is CircuitState.OPEN and carries and not circuit.endpoint.paced:
+                self._contained.call(partial(circuit.send_drop, len(circuit.path)), circuit.destroy)
                 self.touch(circuit)
 
     def link_cells(self, driver: LinkDriver, cells: bytearray | bytes) -> None:
@@ -295,11 +313,22 @@ class GuardLink:
             circuit = circuits.get(header[:CIRCUIT_ID_BYTES])
             if circuit is not None:
                 self._touched[circuit] = None
-                circuit.cells(header[CIRCUIT_ID_BYTES], data, first, (at - first) // CELL_BYTES, now)
+                try:
+                    circuit.cells(header[CIRCUIT_ID_BYTES], data, first, (at - first) // CELL_BYTES, now)
+                except Exception as e:  # noqa: BLE001 - what one hop sends must not end the link with all circuits
+                    self._contained.bug(e)
+                    circuit.destroy()
             elif header == DESTROY_LINK:
-                for lost in list(circuits.values()):
-                    lost.destroy()
+                self._reset()
         self.wake()
+
+    def _reset(self) -> None:
+        self.resetting = True
+        try:
+            for lost in list(self.circuits.values()):
+                lost.destroy()
+        finally:
+            self.resetting = False
 
     def link_directory(self, driver: LinkDriver, message: DirectoryMessage) -> None:
         future = self._calls.get(message.request)

@@ -9,22 +9,25 @@ when it is back. So nobody can make a client choose anew by having its guards va
 
 The sample never has more than 20: when all of them are away, the client waits instead of drawing on.
 
+They are read once, at the start, and held: what the disk does meanwhile changes no guard (runtime/state_files.py).
+
 The file: `[{"id": node id, "since": Unix seconds, "until": Unix seconds, "unlisted": Unix seconds or null}, ...]`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.errors import Malformed
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.path import uniform_below
-from phantomband.runtime.keystore import write_whole
+from phantomband.runtime.state_files import StateFiles
+
+GUARDS_FILE = "guards.json"
 
 DAY_SECONDS = 86_400
 KEEP_DAYS, SPREAD_DAYS = 90, 60
@@ -53,27 +56,26 @@ class Guard:
 
 
 class StoredGuards:
-    """The sample in its file."""
+    """The sample in its file.
 
-    def __init__(self, path: Path, clock: Callable[[], float], random: RandomSource) -> None:
-        self._path, self._clock, self._random = path, clock, random
+    Raises:
+        UserError: the file and its copy are damaged. No new guards are drawn because of that.
+    """
+
+    def __init__(self, files: StateFiles, clock: Callable[[], float], random: RandomSource) -> None:
+        self._files, self._clock, self._random = files, clock, random
+        self._sample = files.read(GUARDS_FILE, _decode, copy=True) or []
 
     def load(self) -> list[Guard]:
-        """Those that are not over; none when the file is absent or not ours."""
+        """Those that are not over."""
         now = self._clock()
-        return [guard for guard in self._load_all() if not guard.over(now)]
-
-    def _load_all(self) -> list[Guard]:
-        try:
-            return [_read(found) for found in json.loads(self._path.read_text())]
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, Malformed):
-            return []
+        return [guard for guard in self._sample if not guard.over(now)]
 
     def noted(self, listed: Callable[[NodeId], bool]) -> list[Guard]:
         """The sample, after a look at whom the view in force has."""
-        now, stored = self._clock(), self._load_all()
-        marked = [g for guard in stored if not (g := _marked(guard, listed(guard.node_id), now)).over(now)]
-        if marked != stored:
+        now = self._clock()
+        marked = [g for guard in self._sample if not (g := _marked(guard, listed(guard.node_id), now)).over(now)]
+        if marked != self._sample:
             self._save(marked)
         return marked
 
@@ -96,15 +98,27 @@ class StoredGuards:
         return Guard(node, now, now + KEEP_DAYS * DAY_SECONDS + uniform_below(SPREAD_DAYS * DAY_SECONDS, self._random))
 
     def _save(self, guards: list[Guard]) -> None:
+        self._sample = guards
         made = [{"id": str(g.node_id), "since": g.since, "until": g.until, "unlisted": g.unlisted} for g in guards]
-        write_whole(self._path, json.dumps(made).encode())
+        self._files.write(GUARDS_FILE, json.dumps(made).encode(), copy=True)
+
+
+def _decode(data: bytes) -> list[Guard]:
+    return [_read(found) for found in json.loads(data)]
 
 
 def _read(found: Any) -> Guard:
-    since = float(found["since"])
-    until = float(found.get("until", since + (KEEP_DAYS + SPREAD_DAYS / 2) * DAY_SECONDS))
+    since = _time(found["since"])
+    until = _time(found.get("until", since + (KEEP_DAYS + SPREAD_DAYS / 2) * DAY_SECONDS))
     unlisted = found.get("unlisted")
-    return Guard(NodeId.parse(found["id"]), since, until, None if unlisted is None else float(unlisted))
+    return Guard(NodeId.parse(found["id"]), since, until, None if unlisted is None else _time(unlisted))
+
+
+def _time(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not a time")
+    return number
 
 
 def _marked(guard: Guard, listed: bool, now: float) -> Guard:
@@ -134,7 +148,3 @@ class Retries:
     def due(self, node: NodeId, now: float) -> bool:
         """Whether it may be tried now."""
         return now >= self._failed.get(node, (now, 0.0))[0]
-
-    def in_order(self, nodes: Iterable[NodeId], now: float) -> list[NodeId]:
-        """Those that may be tried now, in their order, and then the others: no guard at all is worse."""
-        return sorted(nodes, key=lambda node: not self.due(node, now))

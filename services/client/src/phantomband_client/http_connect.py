@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+import string
 
 from phantomband.core.errors import Malformed
 from phantomband.core.stream.messages import EndReason, is_name, target
 
+from phantomband_client import socks
 from phantomband_client.socks import Command, Request
 
 MAX_HEAD_BYTES = 16 * 1024
 """Request line and header fields; more is refused."""
+
+_TOKEN = frozenset(bytes((c,)) for c in b"!#$%&'*+-.^_`|~" + string.digits.encode() + string.ascii_letters.encode())
+"""What a method may consist of (RFC 9110, section 5.6.2)."""
+
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 END_OF_HEAD = b"\r\n\r\n"
 
@@ -34,6 +42,10 @@ def answer(status: int, text: str) -> bytes:
     body = text.encode() + b"\n"
     fields = f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close"
     return f"HTTP/1.1 {status} {text}\r\n{fields}\r\n\r\n".encode() + body
+
+
+STAYS_HERE = answer(502, "names like this one mean nothing to an exit, and are not sent to one")
+"""For names of special use."""
 
 
 def failure(reason: EndReason) -> bytes:
@@ -59,13 +71,35 @@ class HttpNegotiation:
             Malformed: send `reply`, then close.
         """
         self._buffer += data
+        self._refuse_other(self._buffer[:1])
         head, end, rest = self._buffer.partition(END_OF_HEAD)
+        if (bare := _BARE_LF.search(head)) is not None and bare.start() <= MAX_HEAD_BYTES:
+            self.reply = answer(400, "lines of an HTTP request end with CR LF")
+            raise Malformed("an HTTP head with a bare line feed")
         if len(head) > MAX_HEAD_BYTES + (0 if end else len(END_OF_HEAD) - 1):
             self.reply = answer(431, "the request's head is too large")
             raise Malformed("an HTTP head over its limit")
         if not end:
             return None
-        return self._parse_untrusted(head.split(b"\r\n")), rest
+        lines = head.split(b"\r\n")
+        if not lines[0] and len(lines) > 1:  # RFC 9112, section 2.2: an empty line before the request SHOULD be ignored
+            del lines[0]
+        return self._parse_untrusted(lines), rest
+
+    def _refuse_other(self, first: bytes) -> None:
+        """Says at once what cannot become an HTTP request: who speaks first waits for our answer."""
+        if first in (b"", b"\r") or first in _TOKEN:
+            return
+        if first == b"\x16":
+            self.reply = answer(400, "this is an HTTP proxy without TLS; write http:// before its address")
+            raise Malformed("TLS on the HTTP port")
+        if first == b"\5":
+            self.reply = bytes((socks.VERSION, socks.METHOD_REFUSED))
+        elif first == b"\4":
+            self.reply = socks.SOCKS4_REFUSED
+        else:
+            self.reply = answer(400, "not an HTTP request")
+        raise Malformed("not HTTP")
 
     def _parse_untrusted(self, lines: list[bytes]) -> Request:
         words = lines[0].split(b" ")

@@ -28,15 +28,26 @@ class Managed:
     isolation: Isolation | None = None
     first_used: float | None = None
     last_used: float = 0.0
+    """When a stream was last seen on it."""
     retired: bool = False
+    ends: float | None = None
+    """When it is destroyed unless streams are open, used or not; None: that depends on its use. Loop time, as all."""
     usable: bool = False
     """Built, and its exit keeps the profile's pace."""
+    ours: bool = False
+    """Whether we ended it ourselves."""
     circuit: ClientCircuit | None = None
     built: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def open(self) -> bool:
         return self.usable and self.circuit is not None and self.circuit.state is CircuitState.OPEN
+
+    def end(self) -> None:
+        """Destroys the circuit: it is not needed any more."""
+        self.ours = True
+        if self.circuit is not None:
+            self.circuit.destroy()
 
     @property
     def has_room(self) -> bool:

@@ -33,7 +33,7 @@ from phantomband.core.netdir.requests import GetChanges, GetView, encode_request
 from phantomband.core.netdir.view import View
 from phantomband.core.netdir.view_diff import certified_of, newer_request
 from phantomband.core.wire import Reader, lv32
-from phantomband.runtime.keystore import write_whole
+from phantomband.runtime.state_files import StateFiles
 
 from phantomband_client.clock_check import explain
 
@@ -41,13 +41,16 @@ VIEW_FILE = "view"
 STATE_FILE = "state.json"
 CHANGES_FILE = "changes"
 
+USED_EPOCHS = 24
+"""A view is used for so long."""
+
 
 class NetworkView:
     """Holds the newest certified view, and stores it."""
 
-    def __init__(self, genesis: Genesis, data_dir: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, genesis: Genesis, files: StateFiles, clock: Callable[[], float]) -> None:
         self.genesis = genesis
-        self._dir = data_dir
+        self._files = files
         self._clock = clock
         self._sets = DirectorySets(genesis)
         self._load_changes()
@@ -97,6 +100,12 @@ class NetworkView:
     def warning(self) -> str:
         """What a person should know of the view's age; empty when there is nothing."""
         match self.freshness:
+            case None if self._keeper.highest_epoch > self.genesis.clock.epoch_at(self._clock()) + USED_EPOCHS:
+                return (
+                    f"a view of epoch {self._keeper.highest_epoch} was seen here, it is said, far in the future by "
+                    f"this machine's clock. Set the clock; if it is right, remove {STATE_FILE} and {STATE_FILE}.copy "
+                    f"in {self._files.directory}"
+                )
             case Freshness.STALE:
                 return (
                     f"the view of the network is old, {self.age_epochs} epochs: no newer one was certified. Paths may "
@@ -176,38 +185,52 @@ class NetworkView:
         new = [self._sets.offer_untrusted(change) for change in reply.items]
         if any(new):
             stored = b"".join(lv32(change.encode()) for change in self._sets.changes)
-            write_whole(self._dir / CHANGES_FILE, stored)
+            self._files.write(CHANGES_FILE, stored)
 
     def _export(self, fork: Forked) -> Path:
         """Writes both certified views: anyone can check them against the genesis file."""
-        proof = self._dir / f"fork-{fork.first.view.epoch}"
-        proof.mkdir(mode=0o700, exist_ok=True)
-        write_whole(proof / "first", fork.first.encode())
-        write_whole(proof / "second", fork.second.encode())
-        return proof
+        name = f"fork-{fork.first.view.epoch}"
+        try:
+            (self._files.directory / name).mkdir(mode=0o700, exist_ok=True)
+        except OSError:
+            pass  # a full disk: it is said, and tried again
+        self._files.write(f"{name}/first", fork.first.encode())
+        self._files.write(f"{name}/second", fork.second.encode())
+        return self._files.directory / name
 
     def _load_changes(self) -> None:
-        try:
-            reader = Reader((self._dir / CHANGES_FILE).read_bytes())
-            while reader.remaining:
-                self._sets.offer_untrusted(reader.lv32(MAX_CHANGE_BYTES))
-        except (OSError, Malformed):
-            return  # they can be had again
+        """They can be had again."""
+        for change in self._files.read(CHANGES_FILE, _changes) or []:
+            try:
+                self._sets.offer_untrusted(change)
+            except Malformed:
+                return
 
     def _load_epoch(self) -> int:
-        try:
-            return int(json.loads((self._dir / STATE_FILE).read_text())["highest_epoch"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0
+        return self._files.read(STATE_FILE, _epoch, copy=True) or 0
 
     def _load(self) -> None:
         """A stored view saves the download, if it still holds."""
         try:
-            self._keeper.offer((self._dir / VIEW_FILE).read_bytes(), self._clock())
-        except (OSError, Malformed):
+            self._keeper.offer(self._files.read(VIEW_FILE, bytes) or b"", self._clock())
+        except Malformed:
             return
 
     def _save(self, certified: bytes) -> None:
-        write_whole(self._dir / VIEW_FILE, certified)
+        self._files.write(VIEW_FILE, certified)
         state = {"highest_epoch": self._keeper.highest_epoch}
-        write_whole(self._dir / STATE_FILE, json.dumps(state).encode())
+        self._files.write(STATE_FILE, json.dumps(state).encode(), copy=True)
+
+
+def _changes(data: bytes) -> list[bytes]:
+    reader, found = Reader(data), []
+    while reader.remaining:
+        found.append(reader.lv32(MAX_CHANGE_BYTES))
+    return found
+
+
+def _epoch(data: bytes) -> int:
+    epoch = json.loads(data)["highest_epoch"]
+    if type(epoch) is not int or epoch < 0:
+        raise ValueError("not an epoch")
+    return epoch

@@ -14,7 +14,7 @@ from phantomband.core.circuit.client import ClientCircuit
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.netdir.path import NoExitAllows
 from phantomband.core.profiles import PROFILE_NAMES, ProfileName
-from phantomband.core.stream.messages import Answer, EndReason, target
+from phantomband.core.stream.messages import Answer, EndReason, Target, target
 from phantomband.runtime.splice import SocketStream
 
 from phantomband_client import http_connect, socks
@@ -47,6 +47,13 @@ class StreamFailed(Exception):
     def __init__(self, reason: EndReason) -> None:
         super().__init__(reason.name)
         self.reason = reason
+
+
+class StaysHere(StreamFailed):
+    """A name that is never told to an exit: as if it did not resolve."""
+
+    def __init__(self) -> None:
+        super().__init__(EndReason.RESOLVE_FAILED)
 
 
 class ClientStream(SocketStream):
@@ -94,13 +101,20 @@ class Proxy:
         spawn: Callable[[Application], None],
         max_streams: int,
         connect_timeout: float,
+        stays_here: Callable[[Target], bool],
     ) -> None:
-        """Args: name: goes into the isolation; spawn: runs `Application.serve` in a task of the service."""
+        """Args:
+
+        name: goes into the isolation.
+        spawn: runs `Application.serve` in a task of the service.
+        stays_here: whether a target is never told to an exit.
+        """
         self.name = name
         self.negotiation = negotiation
         self.choose = choose
         self.spawn = spawn
         self.max_streams = max_streams
+        self.stays_here = stays_here
         self.connect_timeout = connect_timeout
         self.open: set[object] = set()
         self.bytes_in = self.bytes_out = 0
@@ -159,6 +173,11 @@ class Application(asyncio.Protocol):
                 self._timer.cancel()
             self._proxy.spawn(self)
 
+    def abort(self) -> None:
+        """An error of ours: the application is disconnected."""
+        if self._transport is not None:
+            self._transport.abort()
+
     # ---- the stream ----------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
@@ -167,6 +186,9 @@ class Application(asyncio.Protocol):
         if transport is None or request is None:
             return
         where = request.target
+        if self._proxy.stays_here(where):
+            self._fail(transport, StaysHere() if where.is_name else StreamFailed(EndReason.POLICY))
+            return
         if request.command is Command.RESOLVE and not where.is_name:
             transport.write(socks.success(Answer(where.kind, where.host, 0)))
             transport.close()
@@ -226,10 +248,8 @@ class Application(asyncio.Protocol):
         try:
             return handler, await handler.answers
         except StreamFailed as e:
-            if e.reason is EndReason.RESOURCE:
-                pool.exit_is_busy(managed)
-            elif e.reason in (EndReason.POLICY, EndReason.RESOLVE_FAILED):
-                managed.retired = True
+            if e.reason in (EndReason.RESOURCE, EndReason.POLICY, EndReason.RESOLVE_FAILED):
+                pool.exit_failed(managed, e.reason)
             raise
         except asyncio.CancelledError:
             handler.end(EndReason.DONE)
@@ -249,6 +269,10 @@ class Application(asyncio.Protocol):
         return isinstance(self._negotiation, http_connect.HttpNegotiation)
 
     def _fail(self, transport: asyncio.Transport, error: Exception) -> None:
+        if isinstance(error, StaysHere) and self._is_http:
+            transport.write(http_connect.STAYS_HERE)
+            transport.close()
+            return
         if isinstance(error, StreamFailed):
             reason = error.reason
         else:

@@ -16,25 +16,30 @@ from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.view import View
 from phantomband.core.profiles import PROFILES, ProfileName
+from phantomband.core.stream.messages import Target
 from phantomband.proto import client_pb2, client_pb2_grpc
+from phantomband.runtime.contained import Contained
 from phantomband.runtime.service import Service, new_incarnation
 from phantomband.runtime.settings import ClientConfig
+from phantomband.runtime.state_files import StateFiles
 
 from phantomband_client.choice.chooser import Chooser
 from phantomband_client.clock_check import ClockOff
 from phantomband_client.control import ControlRpc, Progress
 from phantomband_client.first_links import FirstLinks
+from phantomband_client.guard_health import COLLAPSED, GuardHealth
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.guards import StoredGuards
 from phantomband_client.http_connect import HttpNegotiation
+from phantomband_client.jumps import Jumps
+from phantomband_client.local_targets import stays_here
 from phantomband_client.managed import Managed
 from phantomband_client.network_view import NetworkView
 from phantomband_client.proxy import Application, Choose, Negotiating, Proxy
 from phantomband_client.session import Session
 from phantomband_client.socks import Negotiation
+from phantomband_client.troubles import Troubles
 from phantomband_client.unlisted import Unlisted
-
-GUARDS_FILE = "guards.json"
 
 REFRESH_SECONDS = (1.0, 30.0)
 """Pause between attempts to get a view, from the first to the last."""
@@ -52,6 +57,7 @@ class ClientParts:
     chooser: Chooser
     random: RandomSource
     clock: Callable[[], float]
+    files: StateFiles
     bridges: tuple[BridgeLine, ...] = ()
     """Where there are any, they are the guards, and nothing else is dialled."""
 
@@ -63,15 +69,18 @@ class ClientService(Service):
 
     def __init__(self, parts: ClientParts) -> None:
         self.incarnation = new_incarnation()
-        config = self.config = parts.config
+        self.config = parts.config
         self.genesis, self.random, self.bridges = parts.genesis, parts.random, parts.bridges
         self.chooser = parts.chooser
         bridges = frozenset(bridge.node_id for bridge in parts.bridges)
         self.unlisted = Unlisted(parts.genesis.network_id, bridges, parts.clock)
         self.progress = Progress()
-        self.trouble = ""
-        self.view = NetworkView(parts.genesis, config.data_dir, parts.clock)
-        self.guards = StoredGuards(config.data_dir / GUARDS_FILE, parts.clock, parts.random)
+        self.troubles = Troubles()
+        self.health = GuardHealth()
+        self.view = NetworkView(parts.genesis, parts.files, parts.clock)
+        self.guards = StoredGuards(parts.files, parts.clock, parts.random)
+        self.contained = Contained()
+        self._jumps = Jumps(parts.clock)
         self.measures = Measures()
         self._parts = parts
         self._sessions = {name: Session(self, profile, self._changed) for name, profile in PROFILES.items()}
@@ -99,7 +108,9 @@ class ClientService(Service):
                 await self._listen(stack, "http", config.profile, HttpNegotiation, config.http_host, config.http_port)
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                tasks.create_task(self._keep_view())
+                self.contained.start(tasks)
+                tasks.create_task(self.contained.keep(self._keep_view))
+                tasks.create_task(self.contained.keep(self._parts.files.keep))
                 tasks.create_task(self._announce(ready))
                 for name in dict.fromkeys(wanted):
                     self.session(name)
@@ -109,7 +120,7 @@ class ClientService(Service):
         session = self._sessions[name]
         if name not in self._running and self._tasks is not None:
             self._running.add(name)
-            session.dialing.spawn = session.pool.building.spawn = self._tasks.create_task
+            session.dialing.spawn = session.pool.building.spawn = self.contained.spawn
             self._tasks.create_task(self._run_session(session))
         return session
 
@@ -117,8 +128,8 @@ class ClientService(Service):
         await self._wait_view()
         self._advance(60, "connecting to the guard")
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(session.tend())
-            await session.pool.keep_ready()
+            tasks.create_task(self.contained.keep(session.tend))
+            await self.contained.keep(session.pool.keep_ready)
 
     async def _listen(
         self,
@@ -131,7 +142,9 @@ class ClientService(Service):
     ) -> None:
         config = self.config
         choose = Choose(profile, lambda chosen: self.session(chosen).pool)
-        proxy = Proxy(name, negotiation, choose, self._serve, config.max_streams, config.connect_timeout)
+        proxy = Proxy(
+            name, negotiation, choose, self._serve, config.max_streams, config.connect_timeout, self._stays_here
+        )
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(proxy.protocol, host, port, backlog=1024)
@@ -140,13 +153,15 @@ class ClientService(Service):
                 f"{host}:{port} cannot be bound for the {name} proxy ({e.strerror}). Choose another with {name}_port"
             ) from None
         bound = server.sockets[0].getsockname()
-        self.addresses[name] = f"{bound[0]}:{bound[1]}"
+        self.addresses[name] = _shown(bound[0], bound[1])
         self.proxies.append(proxy)
         stack.callback(server.close)
 
+    def _stays_here(self, where: Target) -> bool:
+        return stays_here(where, test_network=self.genesis.test_network)
+
     def _serve(self, application: Application) -> None:
-        if self._tasks is not None:
-            self._tasks.create_task(application.serve())
+        self.contained.spawn(application.serve(), application.abort)
 
     async def drain(self) -> None:
         """A client's user is in a hurry: streams end with the process."""
@@ -156,8 +171,10 @@ class ClientService(Service):
             "circuits": len(self.circuits),
             "circuits_made": sum(s.pool.made for s in self._sessions.values()),
             "circuits_failed": sum(s.pool.failed for s in self._sessions.values()),
+            **{f"circuits_failed_at_hop_{hop + 1}": self.health.totals[hop] for hop in range(self.config.hops)},
+            "circuits_collapsed": self.health.totals[COLLAPSED],
             "streams": self.streams_open,
-            "bugs": sum(s.link.bugs for s in self._sessions.values() if s.link is not None),
+            "bugs": self.contained.bugs,
             "loops_returned": self.measures.returned,
             "loops_lost": self.measures.lost,
             "padding_cells": sum(s.link.padding_sent for s in self._sessions.values() if s.link is not None),
@@ -185,6 +202,19 @@ class ClientService(Service):
         return " ".join(up or self.chooser.transports)
 
     @property
+    def trouble(self) -> str:
+        """What is wrong now; what was wrong before a suspend, or yesterday, is not in it."""
+        bugs = self.contained.bugs
+        said = (
+            self.view.warning,
+            self.troubles.text,
+            self.health.words(asyncio.get_running_loop().time()),
+            self._parts.files.problem,
+            f"{bugs} errors inside the client: please report them, its log has their places" if bugs else "",
+        )
+        return "; ".join(one for one in said if one)
+
+    @property
     def streams_open(self) -> int:
         return sum(m.streams for _, m in self.circuits)
 
@@ -206,7 +236,7 @@ class ClientService(Service):
 
     def _changed(self) -> None:
         if any(m.open for _, m in self.circuits):
-            self.trouble = self.view.warning
+            self.troubles.say("view", "")
             self._advance(100, "done")
             self._bootstrapped.set()
 
@@ -226,19 +256,32 @@ class ClientService(Service):
         delay = 0.1
         while True:
             if not self._must_ask():
-                await asyncio.sleep(self._refresh_wait())
+                jumped = await self._jumps.sleep(self._refresh_wait())
                 delay = first
+                if jumped:
+                    self._resumed(jumped)
+                    continue
             try:
                 await self._get_view()
                 if self.view.usable():
                     self._have_view.set()
-                self.trouble = self.view.warning
+                self.troubles.say("view", "")
             except Refused as e:
-                first_words = self.view.warning or "no view of the network yet"
-                self.trouble = str(e) if isinstance(e, ClockOff) else f"{first_words}: {e}"
+                self.troubles.say("view", str(e) if isinstance(e, ClockOff) else f"no newer view of the network: {e}")
             if self._must_ask():
-                await asyncio.sleep(delay)
+                if jumped := await self._jumps.sleep(delay):
+                    self._resumed(jumped)
+                    delay = first
+                    continue
                 delay = min(2 * delay, last if self.view.usable() else first)
+
+    def _resumed(self, jumped: float) -> None:
+        """The machine slept, or its clock was set: what was wrong before says nothing now, and links may be dead."""
+        self.troubles.say("view", "")
+        self.troubles.say("guard", "")
+        if jumped > 0:
+            for session in self._sessions.values():
+                session.watch.suspect()
 
     def _must_ask(self) -> bool:
         """Whether there should be a newer view, or no bridge's keys are known yet."""
@@ -301,3 +344,8 @@ class ClientService(Service):
 
     def connected(self) -> None:
         self._advance(80, "building circuits")
+
+
+def _shown(host: str, port: int) -> str:
+    """As URLs and other programs want it: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+import structlog
 from phantomband.core.bridge_line import BridgeLine
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Refused
@@ -15,6 +16,8 @@ from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.path import choose_path, weighted_draws
 from phantomband.core.netdir.view import Flags, View, ViewEntry
 from phantomband.core.profiles import Profile
+from phantomband.core.shaping import Mode
+from phantomband.runtime.contained import Contained
 from phantomband.runtime.settings import ClientConfig
 from phantomband.runtime.shared import SharedAttempts
 
@@ -22,8 +25,10 @@ from phantomband_client.choice.chooser import Chooser, Entrance
 from phantomband_client.choice.watch import LinkWatch
 from phantomband_client.circuits import CircuitPool
 from phantomband_client.first_links import of_program
+from phantomband_client.guard_health import GuardHealth
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.guards import Retries, StoredGuards
+from phantomband_client.troubles import Troubles
 from phantomband_client.unlisted import Unlisted
 
 GUARDS = 3
@@ -44,7 +49,9 @@ class Network(Protocol):
     random: RandomSource
     guards: StoredGuards
     measures: Measures
-    trouble: str
+    health: GuardHealth
+    contained: Contained
+    troubles: Troubles
     chooser: Chooser
     unlisted: Unlisted
 
@@ -68,8 +75,9 @@ class Session:
         )
         self.dialing: SharedAttempts[str, GuardLink] = SharedAttempts()
         self.link: GuardLink | None = None
-        self.watch = LinkWatch(self, network.chooser)
+        self.watch = LinkWatch(self, network.chooser, always=profile.link.mode is not Mode.OFF)
         self._network = network
+        self._log = structlog.get_logger()
         self._retries = Retries()
         self._left: list[GuardLink] = []
         """Links to guards that stood in for an earlier one; closed when their last circuit is gone."""
@@ -82,14 +90,34 @@ class Session:
     # ---- the guard -----------------------------------------------------------------------------------------------
 
     async def guard(self) -> GuardLink:
-        """The guard's link, dialled if it is down; callers share one attempt."""
-        if self.link is not None and self.link.up:
+        """The guard's link, dialled if it is down or the guard does not build; callers share one attempt."""
+        if self.link is not None and self.link.up and not self._to_be_left(self.link):
             return self.link
         try:
-            return await self.dialing.get(_ONE_ATTEMPT, self._dial_guard)
+            link = await self.dialing.get(_ONE_ATTEMPT, self._dial_guard)
         except Refused as e:
-            self._network.trouble = f"no guard can be reached: {of_program(e) or e}"
+            self._network.troubles.say("guard", f"no guard can be reached: {of_program(e) or e}")
             raise
+        self._network.troubles.say("guard", "")
+        return link
+
+    def _to_be_left(self, link: GuardLink) -> bool:
+        """Whether the guard in use does not build circuits, and another of the sample may be tried."""
+        if not self._network.health.left(link.node_id, self._now()):
+            return False
+        try:
+            entrances = self._entrances(self._network.require_view())
+        except Refused:
+            return False
+        return any(self._worth_trying(entrance.node_id) for entrance in entrances)
+
+    def _worth_trying(self, node: NodeId) -> bool:
+        now = self._now()
+        return self._retries.due(node, now) and not self._network.health.left(node, now)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     async def _dial_guard(self) -> GuardLink:
         network = self._network
@@ -101,14 +129,21 @@ class Session:
             else f"the view has no guard that offers {' or '.join(network.chooser.transports)}"
         )
         entrances = {entrance.node_id: entrance for entrance in self._entrances(view)}
-        for node in self._retries.in_order(entrances, asyncio.get_running_loop().time()):
+        for node in sorted(entrances, key=lambda node: not self._worth_trying(node)):  # no guard at all is worse
+            held = self.link
+            if held is not None and held.up and held.node_id == node:
+                return held
             try:
-                self.link = await self._dial(entrances[node])
+                link = await self._dial(entrances[node])
             except Refused as e:
                 problem = e
                 continue
+            if held is not None and held.up and self.link is held:
+                self.change_to(link, held)
+            else:
+                self.link = link
             network.connected()
-            return self.link
+            return link
         raise problem
 
     async def _dial(self, entrance: Entrance, avoid: frozenset[str] = frozenset()) -> GuardLink:
@@ -116,14 +151,16 @@ class Session:
             link = await self._network.chooser.dial([entrance], self._make_link, avoid)
         except Refused:
             if not avoid:
-                self._retries.failed(entrance.node_id, asyncio.get_running_loop().time())
+                self._retries.failed(entrance.node_id, self._now())
             raise
         self._retries.worked(entrance.node_id)
         return link
 
     def _make_link(self, node: NodeId) -> GuardLink:
         network = self._network
-        return GuardLink(node, self._lost, network.random, self.profile, cover=network.config.cover)
+        return GuardLink(
+            node, self._lost, network.random, self.profile, cover=network.config.cover, contained=network.contained
+        )
 
     async def elsewhere(self, link: GuardLink, *, other_nodes: bool) -> GuardLink:
         """A second link to the node of `link`, by another transport; or, if that is allowed, to another guard.
@@ -149,7 +186,7 @@ class Session:
     async def tend(self) -> None:
         """Goes back to an earlier guard when it is there again, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.watch.run())
+            tasks.create_task(self._network.contained.keep(self.watch.run))
             await self._tend_guards()
 
     async def _tend_guards(self) -> None:
@@ -172,7 +209,7 @@ class Session:
         for entrance in entrances:
             if entrance.node_id == link.node_id:
                 return
-            if not self._retries.due(entrance.node_id, asyncio.get_running_loop().time()):
+            if not self._worth_trying(entrance.node_id):
                 continue
             try:
                 better = await self._dial(entrance)
@@ -194,6 +231,20 @@ class Session:
         """Its circuits are gone already; the pool dials anew when it builds."""
         if link is self.link:
             self.link = None
+
+    # ---- what becomes of circuits --------------------------------------------------------------------------------
+
+    def built(self, guard: GuardLink, answered: int, hops: int) -> None:
+        """For the pool: counts a circuit by its guard, and by the hop at which it failed."""
+        self._judge(left=self._network.health.built(guard.node_id, answered, hops, self._now()))
+
+    def collapsed(self, guard: GuardLink) -> None:
+        """For the pool: a circuit that had been built was ended by the network."""
+        self._judge(left=self._network.health.collapsed(guard.node_id, self._now()))
+
+    def _judge(self, *, left: bool) -> None:
+        if left:  # the next circuit that is built asks for a guard: see `guard`
+            self._log.warning("a guard does not build circuits: the next of the same sample stands in, if it answers")
 
     def _check_strength(self, view: View) -> None:
         if sum(self.profile.suits(e) for e in view.entries) < self._network.config.hops:

@@ -19,6 +19,9 @@ METHOD_REFUSED = 0xFF
 MAX_BYTES = 1 + 255 + 3 + 2 * 255 + 4 + 256 + 2
 """Longest legal negotiation; more bytes before the request is complete are an error."""
 
+SOCKS4_REFUSED = b"\0\x5b" + bytes(6)
+"""SOCKS4's "request rejected or failed"."""
+
 NOT_SOCKS = (
     b"HTTP/1.1 501 This is a SOCKS5 proxy, not an HTTP proxy\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
     b"This port speaks SOCKS5. Set it as the SOCKS host of your program (curl: --socks5-hostname HOST:PORT),\n"
@@ -130,9 +133,9 @@ class Negotiation:
 
     def _refuse_other(self, first: int) -> None:
         if first == 4:
-            self.reply += b"\0\x5b" + bytes(6)
+            self.reply += SOCKS4_REFUSED
             raise Malformed("SOCKS4: names would be resolved locally; use SOCKS5")
-        if 0x41 <= first <= 0x5A:
+        if 0x41 <= first & 0xDF <= 0x5A:  # a letter of either case
             self.reply += NOT_SOCKS
         raise Malformed("not SOCKS5")
 
@@ -181,7 +184,7 @@ def _target_untrusted(raw: bytes, negotiation: Negotiation) -> Target:
         return Target(Kind.IPV6, str(ipaddress.IPv6Address(raw[4:20])), port)
     name = raw[5:-2].strip(b"[]")
     if not is_name(name):
-        negotiation.reply += failure(Reply.FAILURE)
+        negotiation.reply += failure(Reply.ADDRESS_NOT_SUPPORTED)
         raise Malformed("a SOCKS host name must be printable ASCII")
     return target(name.decode("ascii"), port)
 

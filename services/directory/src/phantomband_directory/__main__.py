@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 import grpc.aio
 from phantomband.proto import directory_pb2, gateway_pb2_grpc, relay_pb2_grpc
 from phantomband.runtime.arguments import target
+from phantomband.runtime.directories import make_private
 from phantomband.runtime.keystore import publish_node_id
 from phantomband.runtime.log import configure
 from phantomband.runtime.rpc import local_channel
-from phantomband.runtime.service import Service, make_private, new_incarnation, run_service, serve
+from phantomband.runtime.service import Service, new_incarnation, run_service, serve
 from phantomband.runtime.settings import NodeConfig
 
 from phantomband_directory.adapters import GrpcParts, GrpcPeerNetwork

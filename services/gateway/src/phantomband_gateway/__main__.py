@@ -11,10 +11,11 @@ from phantomband.core.link import LinkKey
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.runtime.arguments import target
+from phantomband.runtime.directories import make_private
 from phantomband.runtime.keystore import load_or_create, wait_node_id
 from phantomband.runtime.log import configure
 from phantomband.runtime.pluggable import programs
-from phantomband.runtime.service import make_private, run_service, serve
+from phantomband.runtime.service import run_service, serve
 from phantomband.runtime.settings import NodeConfig
 from phantomband.transports.base import Address
 from phantomband.transports.registry import make

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from phantomband.core.mixing.shuffle import Draw
 from phantomband.runtime.arguments import target
+from phantomband.runtime.directories import make_private
 from phantomband.runtime.log import configure
-from phantomband.runtime.service import make_private, run_service, serve
+from phantomband.runtime.service import run_service, serve
 from phantomband.runtime.settings import NodeConfig
 
 from phantomband_mixer.service import MixerService, strategy

@@ -17,9 +17,10 @@ from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.genesis_file import load_genesis
 from phantomband.runtime.arguments import parse, target
+from phantomband.runtime.directories import make_private
 from phantomband.runtime.keystore import wait_node_id
 from phantomband.runtime.log import configure
-from phantomband.runtime.service import make_private, mistake, run_main, serve
+from phantomband.runtime.service import mistake, run_main, serve
 from phantomband.runtime.settings import NodeConfig
 
 from phantomband_relay.capacity import Capacity

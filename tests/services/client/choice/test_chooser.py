@@ -10,6 +10,7 @@ import pytest
 from phantomband.core.errors import Refused
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.address import NodeAddress
+from phantomband.runtime.state_files import StateFiles
 from phantomband.transports.base import Address
 from phantomband_client.choice.chooser import PAUSE_SECONDS, Chooser, Entrance
 from phantomband_client.choice.memory import TransportMemory
@@ -50,7 +51,7 @@ class World:
 
     def __init__(self, times: dict[tuple[str, int], float]) -> None:
         self.times, self.dials, self.links = times, list[tuple[float, str, int]](), list[Link]()
-        memory = TransportMemory(Path("/nowhere/x"), self.now, lambda salt: "here", Seeded(1))
+        memory = TransportMemory(StateFiles(Path("/nowhere")), self.now, lambda salt: "here", Seeded(1))
         self.chooser = Chooser(b"n" * 32, dict.fromkeys(NAMES), memory, self.now)  # type: ignore[arg-type]
         self.time = 1e9
 

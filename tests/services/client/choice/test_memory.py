@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from phantomband.runtime.state_files import StateFiles
 from phantomband_client.choice.local_network import UNKNOWN, _router, local_network
 from phantomband_client.choice.memory import (
     FIRST_PAUSE,
@@ -32,7 +33,9 @@ class Client:
         self.start()
 
     def start(self) -> None:
-        self.memory = TransportMemory(self.path, lambda: self.now, lambda salt: self.network, Seeded(1))
+        self.memory = TransportMemory(
+            StateFiles(self.path.parent), lambda: self.now, lambda salt: self.network, Seeded(1)
+        )
 
     def order(self) -> list[str]:
         return self.memory.in_order(NAMES)
@@ -111,7 +114,7 @@ def test_a_full_disk_does_no_harm(tmp_path: Path) -> None:
 def test_any_file_can_stand_there(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("any") / "transports.json"
     path.write_text(text)
-    memory = TransportMemory(path, lambda: 1.0, lambda salt: "n", Seeded(1))
+    memory = TransportMemory(StateFiles(path.parent), lambda: 1.0, lambda salt: "n", Seeded(1))
     assert memory.in_order(NAMES) == NAMES
 
 
@@ -136,3 +139,9 @@ def test_a_network_is_its_router_and_its_name_needs_the_key(tmp_path: Path) -> N
     assert all(len(name) == 32 for name in names)
     routes.write_text("garbage\n1 00000000 zz\n")
     assert _router(routes, neighbours) == UNKNOWN
+
+
+def test_a_clock_that_was_set_back_keeps_no_transport_waiting() -> None:
+    known = Known(worked=0.0, failed=1_000_000.0, failures=30)
+    assert known.pausing(1_000_000.0 + 60)
+    assert not known.pausing(1_000_000.0 - 60)

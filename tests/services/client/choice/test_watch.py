@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from phantomband.core.errors import Refused
+from phantomband.runtime.state_files import StateFiles
 from phantomband_client.choice.chooser import Chooser
 from phantomband_client.choice.memory import TransportMemory
 from phantomband_client.choice.watch import (
@@ -49,7 +50,7 @@ class Session:
     def __init__(self, link: Link, other: Link | None) -> None:
         self.link: Any = link
         self.other, self.dials = other, 0
-        memory = TransportMemory(Path("/nowhere/x"), lambda: 1e9, lambda salt: "here", Seeded(1))
+        memory = TransportMemory(StateFiles(Path("/nowhere")), lambda: 1e9, lambda salt: "here", Seeded(1))
         self.chooser = Chooser(b"n" * 32, {}, memory, lambda: 1e9)
         self.watch = LinkWatch(self, self.chooser)
 
@@ -152,3 +153,39 @@ def test_silence_after_something_was_sent_brings_the_question_forward() -> None:
         assert link.asked > before
 
     watched(session, 2.5, falls_silent)
+
+
+def test_on_a_padded_link_questions_and_dials_do_not_tell_whether_streams_are_open() -> None:
+    """Neither the guard nor who drops packets for a moment learns it."""
+    for answers in (0.1, 4.0, None):
+        seen = []
+        for streams in (0, 1):
+            session = Session(link := Link("tls", answers, streams), Link("quic", 0.1))
+            session.watch = LinkWatch(session, session.chooser, always=True)
+            watched(session, 100)
+            seen.append((link.asked, session.dials, link.up, session.link.transport))
+        assert seen[0] == seen[1]
+        assert seen[0][0] > 0
+
+
+def test_after_a_suspend_a_link_without_streams_is_asked_once() -> None:
+    session = Session(link := Link("tls", 0.1, streams=0), Link("quic", 0.1))
+
+    async def suspended() -> None:
+        assert link.asked == 0
+        session.watch.suspect()
+        await asyncio.sleep(100)
+
+    watched(session, 50, suspended)
+    assert link.asked == 1
+
+
+def test_after_a_suspend_a_dead_link_without_streams_is_replaced() -> None:
+    session = Session(Link("tls", None, streams=0), other := Link("quic", 0.1, streams=0))
+
+    async def suspended() -> None:
+        session.watch.suspect()
+        await asyncio.sleep(PATIENCE_SECONDS + 3)
+
+    watched(session, 50, suspended)
+    assert session.link is other

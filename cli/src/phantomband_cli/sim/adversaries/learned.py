@@ -1,6 +1,7 @@
 """A correlator that learns: gradient boosting (scikit-learn) on features of pairs, trained on networks of its own.
 
-The features are what the other passive adversaries look at, at several lengths of bins, and volumes. It trains on
+The features are what the other passive adversaries look at, at several lengths of bins, volumes, and where links carry
+dummies whether the server's bytes explain the climbs of the client's link (`ladder.py`). It trains on
 copies of the network that are then not judged: an adversary runs the same software with users of its own.
 """
 
@@ -14,6 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from phantomband_cli.sim.adversaries.base import Floats, Observation, Scores
 from phantomband_cli.sim.adversaries.ends import SHORTEST_LAG, Ends, best, tuned, unit
 from phantomband_cli.sim.adversaries.everywhere import Everywhere
+from phantomband_cli.sim.adversaries.ladder import Ladder
 
 WRONG_PAIRS = 40
 """Wrong pairs for each true one in training; the others are left out."""
@@ -57,6 +59,8 @@ class Learned:
         """(clients, servers, features)."""
         n = seen.bins(until)
         out = [Everywhere().scores(seen, until) if self.everywhere else Ends().scores(seen, until)]
+        if seen.covered:
+            out.append(Ladder().scores(seen, until))
         joined, _ = tuned(seen)
         for k in sorted({*WIDTHS, joined}):
             if n // k < 4:

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from phantomband.core.cell import CELL_BYTES, HEADER_BYTES, Command
+from phantomband.core.circuit.drops import Drops
 from phantomband.core.circuit.loops import Loops
 from phantomband.core.circuit.messages import encode_create, encode_extend
 from phantomband.core.circuit.outbox import ZERO_BODY, OutLink, padded
@@ -104,11 +105,20 @@ class ClientCircuit:
         self.pace_asked: int | None = None
         self.pace: int | None = None
         """Cells a second at which the last hop sends whatever it has to say; None until it answered."""
+        self._pace_before = 0
+        """What it kept until it answers anew."""
         room = message_room(len(self.path))
         self.endpoint = Endpoint(room, self._send_last, congestion or CongestionParameters(), None, max_streams, mixing)
         self.endpoint.extra = self._extra
+        self.endpoint.dropped = self._dropped
+        self._drops = Drops()
 
     # ---- building ------------------------------------------------------------------------------------------------
+
+    @property
+    def answered(self) -> int:
+        """Relays of the path that have answered their handshake, from the guard on."""
+        return len(self._hops)
 
     def start(self) -> None:
         """Sends CREATE to the guard."""
@@ -197,9 +207,16 @@ class ClientCircuit:
             self._looped(len(self._hops), data)
         elif command == Message.PACED and self.pace_asked is not None:
             self.pace, self.pace_asked = decode_pace_untrusted(data), None
+            self._pace_before = 0
+            self._drops.paced(self._now)
             self._watcher.circuit_paced(self)
         else:
             raise Malformed(f"unexpected message command {command}")
+
+    def _dropped(self) -> None:
+        """Ends the circuit when the exit writes to who watches the guard's link."""
+        pace, endpoint = self.pace or self._pace_before, self.endpoint
+        self._drops.came_untrusted(self._now, pace, streams=bool(endpoint.streams), used=endpoint.used)
 
     def _looped(self, hop: int, nonce: bytes) -> None:
         self._watcher.circuit_looped(self, hop, self.loops.returned_untrusted(hop, nonce, self._now))
@@ -253,6 +270,7 @@ class ClientCircuit:
 
         Its answer is in `pace`: it may be less than asked, 0 when it has no room for paced circuits.
         """
+        self._pace_before = self.pace or 0
         self.pace_asked, self.pace = rate, None
         self._send_last([OWN + encode(Message.PACE, 0, encode_pace(rate))])
 

@@ -19,6 +19,7 @@ from phantomband.core.cell import (
     Command,
 )
 from phantomband.core.circuit.client import CircuitWatcher, ClientCircuit
+from phantomband.core.circuit.drops import KEEPALIVE_SECONDS as KEEPALIVE_SECONDS
 from phantomband.core.circuit.outbox import ZERO_BODY, Outbox
 from phantomband.core.circuit.relay_circuit import RelayCircuit, RelayLink
 from phantomband.core.circuit.relay_endpoints import RelayEndpoints
@@ -40,9 +41,6 @@ from phantomband.core.onion import message_room
 from phantomband.core.stream.congestion import CongestionParameters
 from phantomband.core.stream.endpoint import Endpoint
 from phantomband.core.stream.stream import StreamAcceptor
-
-KEEPALIVE_SECONDS = 10.0
-"""How often both ends of a circuit that carries streams send a DROP."""
 
 
 class RelayMachine:

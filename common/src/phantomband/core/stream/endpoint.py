@@ -59,6 +59,10 @@ class Endpoint:
         """
         self.data_room = room - HEADER_BYTES
         self.extra: Callable[[int, bytes], None] | None = None
+        self.dropped: Callable[[], None] | None = None
+        """Told of each DROP; may raise Malformed."""
+        self.used = False
+        """Whether a stream was ever opened here."""
         self.wake: Callable[[], None] = _nobody
         self._acceptor = acceptor
         self._table = StreamTable(max_streams)
@@ -87,6 +91,7 @@ class Endpoint:
         """
         if self._gone or self._table.full:
             raise Refused("no room for another stream on this circuit")
+        self.used = True
         stream = Stream(self, self._table.free_id())
         stream.handler = handler
         stream.answer_due = Message.RESOLVED if resolve else Message.CONNECTED
@@ -271,7 +276,8 @@ class Endpoint:
             case Message.END:
                 self._ended(stream_id, decode_reason_untrusted(data))
             case Message.DROP if not data and not stream_id:
-                pass
+                if self.dropped is not None:
+                    self.dropped()
             case _:
                 if self.extra is None or stream_id:
                     raise Malformed(f"unexpected message command {command}")

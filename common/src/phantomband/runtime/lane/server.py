@@ -15,6 +15,7 @@ import grpc.aio
 
 from phantomband.core.errors import UserError
 from phantomband.proto import lane_pb2
+from phantomband.runtime import unix_path
 from phantomband.runtime.lane.attachments import Attachments
 from phantomband.runtime.lane.base import AcceptLane, LanePeer
 from phantomband.runtime.lane.grpc_driver import serve_attach
@@ -81,7 +82,9 @@ class LaneServer:
             del self._meetings[next(iter(self._meetings))]
         self._meetings[token] = LanePeer(hello.service, hello.incarnation)
         me = self._me
-        return lane_pb2.Meeting(service=me.service, incarnation=me.incarnation, path=str(self._path), token=token)
+        return lane_pb2.Meeting(
+            service=me.service, incarnation=me.incarnation, path=unix_path.quoted(self._path), token=token
+        )
 
     async def _listen(self) -> asyncio.Server:
         path = str(self._path)

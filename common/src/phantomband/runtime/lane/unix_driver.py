@@ -17,6 +17,7 @@ from typing import cast
 import grpc.aio
 
 from phantomband.proto import lane_pb2, lane_pb2_grpc
+from phantomband.runtime import unix_path
 from phantomband.runtime.lane.attachments import Attachment, Attachments
 from phantomband.runtime.lane.base import MAX_FRAME_BYTES, Buffer, LanePeer
 from phantomband.runtime.lane.framing import UNIX_HEADER
@@ -195,7 +196,9 @@ async def attach_by_unix(target: str, me: LanePeer, attached: Attached, on_writa
     async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
         hello = lane_pb2.Hello(service=me.service, incarnation=me.incarnation)
         meeting = await lane_pb2_grpc.LaneStub(channel).Negotiate(hello, timeout=CALL_TIMEOUT)
-    outgoing = await _connect(meeting.path, lambda: UnixOutgoing(meeting.token, meeting.incarnation, on_writable))
+    outgoing = await _connect(
+        unix_path.unquoted(meeting.path), lambda: UnixOutgoing(meeting.token, meeting.incarnation, on_writable)
+    )
     try:
         async with asyncio.timeout(CALL_TIMEOUT):
             await outgoing.welcomed

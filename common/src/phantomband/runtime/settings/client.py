@@ -23,7 +23,7 @@ class ClientConfig(Section):
     """Bridge lines, besides those of `phantomband bridge add`: the client begins at these nodes and dials no others;
     the first that answers is used. They bring the genesis file too. Their transports take the place of transport."""
     data_dir: Path
-    """The stored view and guards; made with mode 0700 if absent."""
+    """The stored view and guards; made with mode 0700 if absent. One client uses it at a time."""
     run_dir: Path | None = None
     """The control socket; by default `run` in data_dir."""
     socks_host: str = "127.0.0.1"
@@ -52,9 +52,11 @@ class ClientConfig(Section):
     """Whether dummies and loops go over circuits. Without, the guard can tell which cells of a link are dummies."""
     hops: int = Field(default=3, ge=1, le=8)
     ready_circuits: int = Field(default=2, ge=0, le=16)
-    """Circuits built ahead, so that nobody waits for one."""
+    """Circuits built ahead, so that nobody waits for one. With the profile strong all that it has room for are, unless
+    this is 0: then its circuits follow what users do."""
     circuit_lifetime: float = Field(default=600.0, gt=0)
-    """Seconds after its first stream until a circuit takes no new streams."""
+    """Seconds after its first stream until a circuit takes no new streams. A circuit of strong ends after half to all
+    of this since it was built, used or not; while streams are open it goes on, and takes new ones for twice as long."""
     max_streams: int = Field(default=10_000, ge=1)
     """Connections of applications at once; one more is closed unanswered."""
     connect_timeout: float = Field(default=60.0, gt=0)

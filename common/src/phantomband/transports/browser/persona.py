@@ -172,8 +172,11 @@ def for_session(folder: Path, random: RandomSource) -> Persona:
         last = ""
     persona = choose(load_all(), random, but=last)
     part = file.with_name(f"{LAST_FILE}.part")
-    part.write_text(persona.name + "\n")
-    part.rename(file)
+    try:
+        part.write_text(persona.name + "\n")
+        part.rename(file)
+    except OSError:
+        part.unlink(missing_ok=True)  # a full disk: the next session may have the same
     return persona
 
 

@@ -10,11 +10,13 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.runtime.keystore import write_whole
+from phantomband.runtime.state_files import StateFiles
+
+TRANSPORTS_FILE = "transports.json"
+"""In the data directory."""
 
 SALT_BYTES = 16
 
@@ -41,7 +43,7 @@ class Known:
 
     def pausing(self, now: float) -> bool:
         """Whether it failed so recently that others come first."""
-        if not self.failures:
+        if not self.failures or self.failed > now:  # the clock was set back since
             return False
         return now < self.failed + min(FIRST_PAUSE * 2.0 ** min(self.failures - 1, 20), LAST_PAUSE)
 
@@ -54,10 +56,10 @@ class TransportMemory:
     """
 
     def __init__(
-        self, path: Path, clock: Callable[[], float], network: Callable[[bytes], str], random: RandomSource
+        self, files: StateFiles, clock: Callable[[], float], network: Callable[[bytes], str], random: RandomSource
     ) -> None:
-        self._path, self._clock, self._network = path, clock, network
-        self._salt, self._networks = _load(path)
+        self._files, self._clock, self._network = files, clock, network
+        self._salt, self._networks = files.read(TRANSPORTS_FILE, _decode) or (b"", {})
         if not self._salt:
             self._salt = random(SALT_BYTES)
 
@@ -108,27 +110,24 @@ class TransportMemory:
             name: {"seen": seen, "transports": {t: asdict(known) for t, known in transports.items()}}
             for name, (seen, transports) in self._networks.items()
         }
-        try:
-            write_whole(self._path, json.dumps({"salt": self._salt.hex(), "networks": networks}).encode())
-        except OSError:
-            pass  # a full disk: it is known until the client ends
+        stored = json.dumps({"salt": self._salt.hex(), "networks": networks})
+        self._files.write(TRANSPORTS_FILE, stored.encode())
 
 
-def _load(path: Path) -> tuple[bytes, dict[str, tuple[float, dict[str, Known]]]]:
-    """Nothing if the file is absent or not ours."""
-    try:
-        read: Any = json.loads(path.read_text())
-        salt = bytes.fromhex(read["salt"])
-        networks = {
-            str(name): (
-                _number(found["seen"]),
-                {str(t): _known(known) for t, known in found["transports"].items()},
-            )
-            for name, found in read["networks"].items()
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return b"", {}
-    return (salt, networks) if len(salt) == SALT_BYTES else (b"", {})
+def _decode(data: bytes) -> tuple[bytes, dict[str, tuple[float, dict[str, Known]]]]:
+    """Salt and networks. Raises: what a file that is not ours makes of it."""
+    read: Any = json.loads(data)
+    salt = bytes.fromhex(read["salt"])
+    if len(salt) != SALT_BYTES:
+        raise ValueError("not a salt")
+    networks = {
+        str(name): (
+            _number(found["seen"]),
+            {str(t): _known(known) for t, known in found["transports"].items()},
+        )
+        for name, found in read["networks"].items()
+    }
+    return salt, networks
 
 
 def _known(found: Any) -> Known:

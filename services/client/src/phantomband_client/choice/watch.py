@@ -1,8 +1,10 @@
 """Notices that the way to the guard is blocked or throttled while it is in use, and takes another.
 
-While streams are open the guard's directory is asked now and then for a view that we have: a short question with a
-short answer. When the answer is late, or nothing comes for some seconds although we sent something, the same guard is
-dialled by another transport and asked the same. If that answers and the first does not, or three times slower, new
+The guard's directory is asked now and then for a view that we have: a short question with a short answer. On a padded
+link it is asked always, at the same times whether or not streams are open: else the question would tell the guard, and
+the dial of another transport whoever makes the link silent for a moment. Where nothing is padded it is asked while
+streams are open. When the answer is late, or nothing comes for some seconds although we sent something, the same guard
+is dialled by another transport and asked the same. If that answers and the first does not, or three times slower, new
 streams go over the new link. Those that are open stay where they are: a throttled link carries them on; on one that
 stays silent they end after a while with an error, since a circuit does not outlive its link.
 """
@@ -23,7 +25,7 @@ WATCH_SECONDS = 1.0
 """How often a session looks at its link."""
 
 ASK_SECONDS = 10.0
-"""Between two questions while streams are open."""
+"""Between two questions."""
 
 SILENT_SECONDS = 3.0
 """Without any cell, although we sent some: a question at once."""
@@ -62,19 +64,32 @@ class Watched(Protocol):
 
 
 class LinkWatch:
-    """Watches one session's link."""
+    """Watches one session's link.
 
-    def __init__(self, session: Watched, chooser: Chooser) -> None:
-        self._session, self._chooser = session, chooser
+    Args:
+        always: whether or not streams are open.
+    """
+
+    def __init__(self, session: Watched, chooser: Chooser, *, always: bool = False) -> None:
+        self._session, self._chooser, self._always = session, chooser, always
         self._asked = self._rest_until = float("-inf")
         self._rest = REST_SECONDS[0]
+        self._suspected = False
         self._silent: list[tuple[float, GuardLink]] = []
         """Replaced links that gave no answer, and when they are asked for the last time."""
 
+    def suspect(self) -> None:
+        """The link may be dead: the machine slept. It is asked at the next look, streams or not."""
+        self._suspected = True
+        self._asked = self._rest_until = float("-inf")
+
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Looks at even times: how long an answer took does not move the next question."""
+        loop = asyncio.get_running_loop()
+        look = loop.time()
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            look += WATCH_SECONDS * (1 + max(0.0, loop.time() - look) // WATCH_SECONDS)
+            await asyncio.sleep(look - loop.time())
             await self._last_chances()
             link = self._session.link
             if link is not None and link.up and self._due(link):
@@ -84,11 +99,15 @@ class LinkWatch:
         now = asyncio.get_running_loop().time()
         since = now - self._asked
         silent = link.unanswered >= SILENT_SECONDS and since >= SILENT_SECONDS
-        return bool(link.streams) and now >= self._rest_until and (silent or since >= ASK_SECONDS)
+        return (
+            (self._always or self._suspected or bool(link.streams))
+            and now >= self._rest_until
+            and (silent or since >= ASK_SECONDS)
+        )
 
     async def _check(self, link: GuardLink) -> None:
         loop = asyncio.get_running_loop()
-        self._asked = loop.time()
+        self._asked, self._suspected = loop.time(), False
         seconds = await _answer(link)
         if seconds < SLOW_SECONDS:
             self._rest = REST_SECONDS[0]
