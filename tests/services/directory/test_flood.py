@@ -61,7 +61,7 @@ class Flood:
             self.gossip,
         )  # fmt: skip
         for index in range(count):
-            key = self.source.randrange(20_000).to_bytes(32, "big") if index % 5 else b""
+            key = (2 + self.source.randrange(20_000)).to_bytes(32, "little") if index % 5 else b""
             ip = bytes((9, self.source.randrange(200, 250), self.source.randrange(256), 1))
             yield kinds[index % len(kinds)](key, ip), key, ip
 
@@ -99,7 +99,7 @@ class Flood:
         return self.publish(bytes(1_000_000))
 
     def stored(self, key: bytes, ip: bytes) -> bytes:
-        place = Place(self.own_key.node_id, key or bytes(32), ip, 1)
+        place = Place(self.own_key.node_id, key or b"k" * 32, ip, 1)
         return requests.encode_request(requests.Table(encode(Store(bytes(16), place, b"\0" + bytes(self.changed())))))
 
     def gossip(self, key: bytes, ip: bytes) -> bytes:

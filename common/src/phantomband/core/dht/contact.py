@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from phantomband.core.crypto.dh import check_public_untrusted
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
 from phantomband.core.wire import Reader, u8, u16
@@ -51,8 +52,7 @@ class Contact:
     """Its /16 (IPv6 /32)."""
 
     def __post_init__(self) -> None:
-        if len(self.link_key) != KEY_BYTES:
-            raise Malformed(f"a link key has {KEY_BYTES} bytes, not {len(self.link_key)}")
+        check_public_untrusted(self.link_key, "a contact's link key")
         if len(self.ip) not in (4, 16):
             raise Malformed("an IP address has 4 or 16 bytes")
         if not 1 <= self.port <= 65535:
@@ -72,7 +72,7 @@ def read_contact_untrusted(reader: Reader) -> Contact:
     """Takes one contact off `reader`.
 
     Raises:
-        Malformed: cut, an unknown family, port 0.
+        Malformed: cut, a link key that nobody can have, an unknown family, port 0.
     """
     node_id, link_key, family = NodeId(reader.take(NODE_ID_BYTES)), reader.take(KEY_BYTES), reader.u8()
     if family not in (4, 6):

@@ -21,6 +21,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Self
 
+from phantomband.core.crypto.dh import check_public_untrusted
 from phantomband.core.crypto.labels import SIGN_DESCRIPTOR, SIGN_SUCCESSION
 from phantomband.core.crypto.sign import IdentityPublicKey, Signer
 from phantomband.core.errors import Malformed
@@ -58,6 +59,9 @@ MAX_LIFETIME_SECONDS = 7 * 86400
 
 SUCCESSION_BYTES = IDENTITY_BYTES + SIGNATURE_BYTES
 
+NO_KEY = bytes(KEY_BYTES)
+"""Stands for a next onion key that is not planned; no key that can be used is zero."""
+
 _NICKNAME = re.compile(r"[A-Za-z0-9._-]{0,32}", re.ASCII)
 
 
@@ -80,7 +84,7 @@ class Descriptor:
     expires: int
     padding: str = "off"
     """How the node paces its links (`core.shaping.Shape.text`); any text is taken, a later release may know more."""
-    next_onion_key: bytes = bytes(KEY_BYTES)
+    next_onion_key: bytes = NO_KEY
     """Takes the place of `onion_key` at the next rotation; the relay accepts it from now on. Zeros: none is planned."""
     capacity: int = 0
     """The most that the node has carried, as it measured; `bandwidth` is what it is willing to."""
@@ -92,12 +96,13 @@ class Descriptor:
         for name, value, size in (
             ("network id", self.network_id, DIGEST_BYTES),
             ("identity", self.identity, IDENTITY_BYTES),
-            ("link key", self.link_key, KEY_BYTES),
-            ("onion key", self.onion_key, KEY_BYTES),
-            ("next onion key", self.next_onion_key, KEY_BYTES),
         ):
             if len(value) != size:
                 raise Malformed(f"a descriptor's {name} has {size} bytes, not {len(value)}")
+        check_public_untrusted(self.link_key, "a descriptor's link key")
+        check_public_untrusted(self.onion_key, "a descriptor's onion key")
+        if self.next_onion_key != NO_KEY:
+            check_public_untrusted(self.next_onion_key, "a descriptor's next onion key")
         if len(self.family) > MAX_FAMILY:
             raise Malformed(f"a family has at most {MAX_FAMILY} other nodes")
         sorted_unique(self.family, "family ids")

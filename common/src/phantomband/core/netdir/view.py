@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Self
 
+from phantomband.core.crypto.dh import check_public_untrusted
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
 from phantomband.core.netdir.address import NodeAddress, encode_addresses, read_addresses_untrusted
@@ -96,8 +97,8 @@ class ViewEntry:
 
     def __post_init__(self) -> None:
         for key in (self.link_key, self.onion_key, self.previous_onion_key):
-            if key is not None and len(key) != KEY_BYTES:
-                raise Malformed(f"a key has {KEY_BYTES} bytes, not {len(key)}")
+            if key is not None:
+                check_public_untrusted(key, "an entry's key")
         if len(self.family) not in (0, DIGEST_BYTES):
             raise Malformed(f"a family id has {DIGEST_BYTES} bytes, or none")
         if not (0 <= self.flags < 2**16 and 0 <= self.weight <= MAX_WEIGHT and 0 <= self.since <= U64_MAX):
