@@ -12,6 +12,7 @@ from phantomband.core.netdir.descriptor import SignedDescriptor
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.path import uniform_below
 from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.public_address import is_public
 from phantomband.core.netdir.reach import Reachability, Try
 
 from phantomband_directory.parts import Contact, PeerNetwork
@@ -111,7 +112,7 @@ class Reach:
     def _allowed(self, tried: Try) -> bool:
         """Whether these are addresses that the network's nodes can have: a liar must not have us knock at doors of our
         own network."""
-        return not is_public(self._genesis) or all(address.ip.is_global for address in tried.addresses)
+        return not is_public_network(self._genesis) or all(is_public(address.ip) for address in tried.addresses)
 
     def _later(self, now: float) -> float:
         return now + again_seconds(self._genesis) * self._fraction()
@@ -120,10 +121,10 @@ class Reach:
         return uniform_below(1024, self._random) / 1024
 
 
-def is_public(genesis: Genesis) -> bool:
-    """Whether all directories have global addresses: then nobody is to be found at others."""
+def is_public_network(genesis: Genesis) -> bool:
+    """Whether all directories have public addresses: then nobody is to be found at others."""
     addresses = [address for directory in genesis.directories for address in directory.addresses]
-    return not genesis.test_network and all(address.ip.is_global for address in addresses)
+    return not genesis.test_network and all(is_public(address.ip) for address in addresses)
 
 
 def again_seconds(genesis: Genesis) -> float:

@@ -26,7 +26,7 @@ from phantomband.core.netdir.requests import GetRecords, Reconcile, Request, Tab
 from phantomband_directory.gossip import Gossip
 from phantomband_directory.intake import Intake
 from phantomband_directory.parts import Contact, PeerNetwork
-from phantomband_directory.reach import Reach, is_public
+from phantomband_directory.reach import Reach, is_public_network
 from phantomband_directory.status import SpreadStatus
 from phantomband_directory.storage import Storage
 from phantomband_directory.table_driver import TableDriver
@@ -97,7 +97,7 @@ class Spread:
         )  # fmt: skip
         self._table = TableDriver(
             key, network, self._verify_untrusted, self._addresses, self._start, remembered, self._lacking, now, random,
-            test_network=genesis.test_network, public=is_public(genesis),
+            test_network=genesis.test_network, public=is_public_network(genesis),
         )  # fmt: skip
 
     def take_set(self, genesis: Genesis, reach: Reach | None) -> None:

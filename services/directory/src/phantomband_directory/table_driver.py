@@ -33,6 +33,7 @@ from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.pool import Record
+from phantomband.core.netdir.public_address import is_public
 from phantomband.core.netdir.replies import TableReply, decode_reply_untrusted
 from phantomband.core.netdir.requests import Table, encode_request
 from phantomband.core.wire import Reader
@@ -87,7 +88,7 @@ class TableDriver:
         start: whom to begin with: contacts of an earlier run come by `remembered`.
         remembered: encoded contacts.
         lacking: nodes whose records are wanted.
-        public: only global addresses are asked.
+        public: only public addresses are asked.
     """
 
     def __init__(
@@ -262,7 +263,7 @@ class TableDriver:
 
     async def _answer_of(self, place: Place, message: TableRequest) -> Answer | None:
         """None: nobody there, somebody elsewhere, or nonsense."""
-        if self._public and not ipaddress.ip_address(place.ip).is_global:
+        if self._public and not is_public(ipaddress.ip_address(place.ip)):
             return None  # a liar must not have us knock at doors of our own network
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):

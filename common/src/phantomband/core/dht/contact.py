@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 
 from phantomband.core.crypto.dh import check_public_untrusted
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
+from phantomband.core.netdir.public_address import unwrapped
 from phantomband.core.wire import Reader, u8, u16
 
 KEY_BYTES = 32
@@ -28,13 +30,19 @@ def number(key: bytes) -> int:
 
 
 def near_prefix(ip: bytes) -> bytes:
-    """The /24 (IPv6 /48) of a packed address."""
+    """The /24 (IPv6 /48) of a packed address; of the IPv4 address in it, where there is one."""
+    ip = _unwrapped(ip)
     return ip[: 3 if len(ip) == 4 else 6]
 
 
 def far_prefix(ip: bytes) -> bytes:
-    """The /16 (IPv6 /32) of a packed address."""
+    """The /16 (IPv6 /32) of a packed address; of the IPv4 address in it, where there is one."""
+    ip = _unwrapped(ip)
     return ip[: 2 if len(ip) == 4 else 4]
+
+
+def _unwrapped(ip: bytes) -> bytes:
+    return ip if len(ip) != 16 else unwrapped(IPv6Address(ip)).packed
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,12 +75,6 @@ class NodeAddress:
     def ip(self) -> IPAddress:
         return ipaddress.ip_address(self.host)
 
-    @property
-    def subnet(self) -> bytes:
-        """The /16 (IPv4) or /32 (IPv6) that no path visits twice, behind one byte for the family."""
-        ip = self.ip
-        return u8(ip.version) + ip.packed[: 2 if ip.version == 4 else 4]
-
     def encode(self) -> bytes:
         ip = self.ip
         head = lv8(self.transport.encode()) + u8(ip.version) + ip.packed + u16(self.port)

@@ -24,7 +24,7 @@ from phantomband.core.crypto.kdf import sha3_256
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.address import IPAddress
-from phantomband.core.netdir.caps import NO_CAPS, CapCounter, CapRule, Member, prefix_sizes
+from phantomband.core.netdir.caps import NO_CAPS, CapCounter, CapRule, Member
 from phantomband.core.netdir.certified import CLOCK_SKEW_SECONDS
 from phantomband.core.netdir.codec import DIGEST_BYTES, IDENTITY_BYTES, KEY_BYTES, SIGNATURE_BYTES
 from phantomband.core.netdir.descriptor import (
@@ -37,6 +37,7 @@ from phantomband.core.netdir.descriptor import (
 )
 from phantomband.core.netdir.epoch import NO_EPOCH
 from phantomband.core.netdir.genesis import Genesis
+from phantomband.core.netdir.public_address import networks
 from phantomband.core.netdir.view import NO_DIGEST
 from phantomband.core.work import stamp as stamps
 from phantomband.core.work.equihash import Parameters
@@ -87,11 +88,10 @@ class PrefixRates:
 
     def allow(self, source: IPAddress, now: float) -> bool:
         """Takes one token of each bucket, or none at all."""
-        _, near, far = prefix_sizes(source.version)
-        packed, found = source.packed, []
+        _, near, far = networks(source)
+        found = []
         rates = (self._rule.near, self._rule.far, self._rule.total)
-        for buckets, size, (rate, burst) in zip(self._buckets, (near, far, 0), rates):
-            key = bytes((source.version if size else 0,)) + packed[:size]
+        for buckets, key, (rate, burst) in zip(self._buckets, (near, far, b""), rates):
             tokens, at = buckets.get(key, (burst, now))
             tokens = min(burst, tokens + max(0.0, now - at) * rate)
             if tokens < 1:
