@@ -207,6 +207,28 @@ def test_all_restart_from_disk_and_go_on(network_of: Any, virtual: Any) -> None:
     virtual(main())
 
 
+@pytest.mark.parametrize("stored", [b"", b"no view", b"\1\0\x40\0\0" + bytes(4 * 1024 * 1024)])
+def test_a_stored_view_that_no_reader_takes_is_done_without(stored: bytes, network_of: Any, virtual: Any) -> None:
+    """Whatever a quorum signed or a disk made of it: directories start, or the network could not heal."""
+
+    async def main() -> None:
+        network = network_of(4)
+        for index in range(4):
+            network.node(index)
+        network.start(*range(4))
+        await network.run_to(3)
+        await network.stop(*range(4))
+        for index in range(4):
+            network.nodes[index].store.view = stored
+        network.start(*range(4))
+        assert all("cannot be used" in node.service.status().storage for node in network.nodes.values())
+        await network.run_to(5)
+        assert set(network.view_epochs().values()) == {5}
+        assert not any(node.service.status().storage for node in network.nodes.values())
+
+    virtual(main())
+
+
 def test_watchers_get_each_newer_view(network_of: Any, virtual: Any) -> None:
     async def main() -> None:
         network = network_of(1)

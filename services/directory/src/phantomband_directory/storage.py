@@ -114,6 +114,11 @@ class Storage:
                 return
             self._unsaved, contacts = left, None
 
+    def report(self, what: str, problem: str) -> None:
+        """Something on disk cannot be used, until it is written anew."""
+        log.error(problem)
+        self._problems[what] = f"{what}: {problem}"
+
     def _save(self, batch: Batch, left: Changes) -> None:
         """Adds to `left` all that was written before, if it is lost."""
         if self._store.save_records(batch):

@@ -27,6 +27,9 @@ MAX_ADDRESSES = 8
 MAX_PARAMETERS = 8
 """Of one address."""
 
+MAX_ADDRESSES_BYTES = 1024
+"""Of all addresses of one node in a document, encoded: eight of the longest would have 35 KB in every view."""
+
 MAX_TRANSPORT_BYTES = 16
 MAX_KEY_BYTES = 32
 MAX_VALUE_BYTES = 512
@@ -128,7 +131,20 @@ def read_addresses_untrusted(reader: Reader) -> tuple[NodeAddress, ...]:
     addresses = tuple(NodeAddress.read_untrusted(reader) for _ in range(count))
     if len(set(addresses)) != count:
         raise Malformed("an address is listed twice")
+    check_size(addresses)
     return addresses
+
+
+def check_size(addresses: Sequence[NodeAddress]) -> None:
+    """Returns if a document can carry these addresses of one node.
+
+    Raises:
+        Malformed: they are too many, or too long together.
+    """
+    if len(addresses) > MAX_ADDRESSES:
+        raise Malformed(f"a node has at most {MAX_ADDRESSES} addresses, not {len(addresses)}")
+    if (size := len(encode_addresses(addresses))) > MAX_ADDRESSES_BYTES:
+        raise Malformed(f"a node's addresses have {size} bytes together, at most {MAX_ADDRESSES_BYTES} are allowed")
 
 
 def _read_ip(reader: Reader) -> str:

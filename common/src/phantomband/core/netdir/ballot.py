@@ -33,6 +33,23 @@ MAX_VOTE_ENTRIES = 18_000
 """As many as a view has room for. A vote that is too long for a request is fetched by GET_VOTES (requests.py)."""
 
 
+ENTRY_BYTES = NODE_ID_BYTES + DIGEST_BYTES + 8 + 2 + 4 + 8
+
+MAX_VOTE_BYTES = (
+    1
+    + DIGEST_BYTES
+    + 8
+    + 1
+    + 8
+    + DIGEST_BYTES
+    + 8
+    + DIGEST_BYTES
+    + 2
+    + (MAX_VOTE_ENTRIES * ENTRY_BYTES + SIGNATURE_BYTES)
+)
+"""1.5 MB: a vote with as many entries as it may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class VoteEntry:
     """One node as one directory sees it: which descriptor, since when, what for, how much."""

@@ -8,7 +8,7 @@ the same nodes: those known longest stay, and newcomers of one epoch are ordered
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from phantomband.core.crypto.kdf import sha3_256
@@ -86,19 +86,19 @@ class CapCounter:
         self._counts.update(group for group, _ in self._rule.groups(addresses, family))
 
 
-def within_caps(members: Sequence[Member], rule: CapRule, salt: bytes) -> frozenset[NodeId]:
-    """The nodes that a view takes; nobody over a cap.
+def within_caps(members: Iterable[Member], rule: CapRule, salt: bytes) -> tuple[NodeId, ...]:
+    """The nodes that a view takes, in the order in which they are taken; nobody over a cap.
 
     Args:
         members: in any order.
         salt: the previous view's digest: it settles ties among newcomers, and cannot be known when ids are made.
     """
-    counter, kept = CapCounter(rule), set()
+    counter, kept = CapCounter(rule), list[NodeId]()
     for member in sorted(members, key=lambda one: (one.since, sha3_256(salt + one.node_id))):
         if counter.has_room(member.addresses, member.family):
             counter.add(member.addresses, member.family)
-            kept.add(member.node_id)
-    return frozenset(kept)
+            kept.append(member.node_id)
+    return tuple(kept)
 
 
 class FirstSeen:

@@ -26,7 +26,7 @@ from phantomband.core.crypto.labels import SIGN_DESCRIPTOR, SIGN_SUCCESSION
 from phantomband.core.crypto.sign import IdentityPublicKey, Signer
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
-from phantomband.core.netdir.address import NodeAddress, encode_addresses, read_addresses_untrusted
+from phantomband.core.netdir.address import NodeAddress, check_size, encode_addresses, read_addresses_untrusted
 from phantomband.core.netdir.codec import (
     DIGEST_BYTES,
     IDENTITY_BYTES,
@@ -53,6 +53,10 @@ MAX_NICKNAME_BYTES = 32
 MAX_SOFTWARE_BYTES = 64
 MAX_MIX_BYTES = 128
 MAX_PADDING_BYTES = 64
+
+MAX_LISTED_BYTES = 1280
+"""Of addresses, exit policy, mix strategy, padding and nickname together: what a descriptor puts into a view, which
+everybody holds. A full view has room for some 190 bytes a relay: whoever takes seven times as much keeps out six."""
 
 MAX_LIFETIME_SECONDS = 7 * 86400
 """From published to expires."""
@@ -112,6 +116,9 @@ class Descriptor:
         text_untrusted(self.mix.encode(), "mix strategy", MAX_MIX_BYTES)
         text_untrusted(self.padding.encode(), "padding", MAX_PADDING_BYTES)
         cached_policy(self.exit_policy)
+        check_size(self.addresses)
+        if (size := listed_bytes(self)) > MAX_LISTED_BYTES:
+            raise Malformed(f"a descriptor lists {size} bytes, at most {MAX_LISTED_BYTES} are allowed")
         if not (0 <= self.bandwidth <= U64_MAX and 0 <= self.capacity <= U64_MAX):
             raise Malformed("bandwidth and capacity must fit 64 bits")
         if len(self.succession) not in (0, SUCCESSION_BYTES):
@@ -242,6 +249,12 @@ def decode_untrusted(encoded: bytes, network_id: bytes) -> SignedDescriptor:
         before = IdentityPublicKey(descriptor.succession[:IDENTITY_BYTES])
         before.verify(descriptor.succession[IDENTITY_BYTES:], network_id + public.node_id, SIGN_SUCCESSION)
     return SignedDescriptor(descriptor, encoded, descriptor_digest(encoded))
+
+
+def listed_bytes(descriptor: Descriptor) -> int:
+    """Bytes that a descriptor puts into a view, without those of fixed length."""
+    texts = (descriptor.exit_policy, descriptor.mix, descriptor.padding, descriptor.nickname)
+    return len(encode_addresses(descriptor.addresses)) + sum(map(len, texts))
 
 
 def check_nickname(nickname: str) -> None:

@@ -28,7 +28,7 @@ from phantomband.core.crypto.dh import check_public_untrusted
 from phantomband.core.crypto.sign import ED25519_PUBLIC_BYTES, check_ed25519_untrusted
 from phantomband.core.errors import Malformed, UserError
 from phantomband.core.ids import NodeId
-from phantomband.core.netdir.address import MAX_ADDRESSES, NodeAddress, encode_addresses
+from phantomband.core.netdir.address import MAX_ADDRESSES, NodeAddress, check_size, encode_addresses
 from phantomband.core.netdir.codec import (
     IDENTITY_BYTES,
     Label,
@@ -98,6 +98,7 @@ class DirectoryInfo:
         check_public_untrusted(self.link_key, "link_key")
         if not 1 <= len(self.addresses) <= MAX_ADDRESSES:
             raise Malformed(f"a directory has 1 to {MAX_ADDRESSES} addresses")
+        check_size(self.addresses)
         object.__setattr__(self, "node_id", NodeId(node_id_bytes(self.identity)))
 
     def encode(self) -> bytes:

@@ -4,23 +4,33 @@ and 7.
 An entry is in if more than half of all directories (not of the votes) list its node; of its descriptors the
 one that most list is taken, then the one published last; flags are those of a majority; the weight is the
 median of the votes that list the node, and never more than the node declared. Then caps (caps.py): nodes of
-the previous view stay, newcomers of a full network wait.
+the previous view stay, newcomers of a full network wait. And the view ends where the
+limit of its readers is: who comes last in the order of the caps is left out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from phantomband.core.ids import NodeId
-from phantomband.core.netdir.ballot import Vote, VoteEntry
+from phantomband.core.netdir.ballot import MAX_VOTE_ENTRIES, Vote, VoteEntry
 from phantomband.core.netdir.caps import NO_CAPS, CapRule, Member, within_caps, without_probationers
 from phantomband.core.netdir.codec import Label
 from phantomband.core.netdir.descriptor import Descriptor
 from phantomband.core.netdir.exit_policy import cached_policy
 from phantomband.core.netdir.genesis import Genesis
-from phantomband.core.netdir.view import MAX_WEIGHT, NO_DIGEST, WEIGHT_UNIT, Flags, View, ViewEntry
+from phantomband.core.netdir.view import (
+    LENGTH_BYTES,
+    MAX_ENTRIES_BYTES,
+    MAX_WEIGHT,
+    NO_DIGEST,
+    WEIGHT_UNIT,
+    Flags,
+    View,
+    ViewEntry,
+)
 from phantomband.core.work.difficulty import next_bits
 
 FAST_WEIGHT = 256
@@ -124,10 +134,10 @@ def build_view(
     since = {one.node_id: min(one.since, epoch) or epoch for one in chosen}
     families = family_ids(usable)
     kept = _within_caps(usable, families, _seniority(since, previous, genesis), previous_digest, genesis)
-    entries = tuple(
-        _entry(one, usable[one.node_id], families.get(one.node_id, b""), since[one.node_id], previous, epoch, genesis)
-        for one in chosen
-        if one.node_id in kept
+    by_node = {one.node_id: one for one in chosen}
+    entries = _fitting(
+        _entry(by_node[node], usable[node], families.get(node, b""), since[node], previous, epoch, genesis)
+        for node in kept
     )
     return View(
         network_id=genesis.network_id,
@@ -141,6 +151,20 @@ def build_view(
         pending=pending,
         bits=_bits(epoch, entries, previous, genesis),
     )
+
+
+def _fitting(entries: Iterable[ViewEntry]) -> tuple[ViewEntry, ...]:
+    """As many as readers take of one view, from the first; sorted by node id.
+
+    Whoever is known longest stays, on every directory alike: the order is that of the caps.
+    """
+    room, taken = MAX_ENTRIES_BYTES, list[ViewEntry]()
+    for entry in entries:
+        room -= LENGTH_BYTES + len(entry.encode())
+        if room < 0 or len(taken) == MAX_VOTE_ENTRIES:
+            break
+        taken.append(entry)
+    return tuple(sorted(taken, key=lambda entry: entry.node_id))
 
 
 def _bits(epoch: int, entries: Sequence[ViewEntry], previous: View | None, genesis: Genesis) -> int:
@@ -158,7 +182,7 @@ def _within_caps(
     seniority: Mapping[NodeId, int],
     salt: bytes,
     genesis: Genesis,
-) -> frozenset[NodeId]:
+) -> tuple[NodeId, ...]:
     members = [Member(node, d.addresses, families.get(node, b""), seniority[node]) for node, d in usable.items()]
     return within_caps(members, NO_CAPS if genesis.test_network else CapRule(), salt)
 
