@@ -23,7 +23,6 @@ from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.path import uniform_below
 from phantomband.core.netdir.pool import PUNISHED_EPOCHS, DescriptorPool
-from phantomband.core.netdir.reach import Reachability
 from phantomband.core.netdir.replies import Changes, Reply
 from phantomband.core.netdir.requests import GetChanges, SubmitChange, VoteHeld
 from phantomband.core.netdir.view_diff import newer_request
@@ -36,7 +35,7 @@ from phantomband_directory.council import BALLOT_ATTEMPTS, MAX_SLEEP_SECONDS, Co
 from phantomband_directory.intake import Intake
 from phantomband_directory.parts import NodeParts, NodeSettings, PeerNetwork, Store
 from phantomband_directory.peers import Peers
-from phantomband_directory.reach import Reach, again_seconds, span_seconds
+from phantomband_directory.reach import Reach, machine_for
 from phantomband_directory.roster import Roster
 from phantomband_directory.spread import Spread
 from phantomband_directory.stamps import Solver, Stamps
@@ -88,9 +87,9 @@ class DirectoryService:
         self._group: asyncio.TaskGroup | None = None
         self._poll_offset = 0.0
         self._seen = FirstSeen()
-        self._reachability = Reachability(key.node_id, again_seconds(genesis), span_seconds(genesis))
+        self._reachability = machine_for(genesis, key.node_id)
         punished = PUNISHED_EPOCHS * float(genesis.clock.epoch_seconds)
-        self._pool = DescriptorPool(punished_seconds=punished, usable=self._reachability.is_reached)
+        self._pool = DescriptorPool(punished_seconds=punished, reached=self._reachability.mask)
         self._storage = Storage(store, self._pool)
         self._admission = Admission(genesis.network_id, rule_of(genesis), genesis.terms.difficulty.floor)
         self._intake = Intake(self._pool, self._admission, now, self._descriptor_added)

@@ -2,6 +2,7 @@
 
 A node that signed two different descriptors with one time of publication is convicted: both are kept as evidence,
 nothing of it is voted for, and nothing newer taken, until a time that every directory computes alike from the two.
+So is an identity that named two others as its successor, by a descriptor of each: its standing goes to neither.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from phantomband.core.ids import NodeId
 from phantomband.core.netdir.ballot import MAX_VOTE_ENTRIES
 from phantomband.core.netdir.certified import CLOCK_SKEW_SECONDS
 from phantomband.core.netdir.descriptor import Descriptor, SignedDescriptor
+from phantomband.core.netdir.reach import all_addresses
 
 KEPT_PER_NODE = 3
 """Votes that are under way may still name the one before the newest."""
@@ -38,7 +40,8 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Conviction:
-    """Two descriptors that one node published at one time, sorted by digest. `until` is in Unix seconds."""
+    """Two descriptors that one node published at one time, or of two nodes that one identity made its successor;
+    sorted by digest. `until` is in Unix seconds."""
 
     first: Record
     second: Record
@@ -46,7 +49,22 @@ class Conviction:
 
     @property
     def node_id(self) -> NodeId:
-        return self.first.signed.node_id
+        """Who is convicted."""
+        return accused(self.first, self.second)
+
+
+def accused(one: Record, other: Record) -> NodeId:
+    """Whom two contradicting descriptors convict.
+
+    Raises:
+        Malformed: they contradict nothing.
+    """
+    first, second = one.signed.descriptor, other.signed.descriptor
+    if first.node_id == second.node_id and first.published == second.published:
+        return first.node_id
+    if first.node_id != second.node_id and first.predecessor is not None and first.predecessor == second.predecessor:
+        return first.predecessor
+    raise Malformed("two descriptors that contradict nothing")
 
 
 @dataclass(slots=True)
@@ -68,19 +86,22 @@ class DescriptorPool:
 
     Args:
         punished_seconds: how long a convicted node is left out after its descriptors have expired.
-        usable: whether a node was reached where this descriptor says; of others nothing is voted for.
+        reached: at which of this descriptor's addresses its node was reached, one bit each; of nodes that were at none
+            nothing is voted for.
     """
 
     def __init__(
         self,
         max_nodes: int = MAX_NODES,
         punished_seconds: float = PUNISHED_EPOCHS * 3600.0,
-        usable: Callable[[Descriptor], bool] = lambda descriptor: True,
+        reached: Callable[[Descriptor], int] = all_addresses,
     ) -> None:
-        self._max_nodes, self._punished_seconds, self._usable = max_nodes, punished_seconds, usable
+        self._max_nodes, self._punished_seconds, self.reached = max_nodes, punished_seconds, reached
         self._by_digest: dict[bytes, Record] = {}
         self._by_node: dict[NodeId, list[SignedDescriptor]] = {}
         self._convicted: dict[NodeId, Conviction] = {}
+        self._heirs: dict[NodeId, dict[NodeId, bytes]] = {}
+        """By identity that was replaced: who names it as predecessor, and in which descriptor that is held."""
         self._changes = Changes()
         self.members: frozenset[NodeId] = frozenset()
         """Nodes of the newest view: they never make room for others."""
@@ -120,13 +141,15 @@ class DescriptorPool:
         for node_id in sorted(self._by_node):
             if self.is_convicted(node_id, now):
                 continue
-            usable = [one for one in self._by_node[node_id] if self._usable(one.descriptor)]
+            usable = [one for one in self._by_node[node_id] if self.reached(one.descriptor)]
             if usable:
                 yield usable[-1]
 
     def shared(self, node_id: NodeId) -> list[Record]:
-        """What others should have of a node: its newest descriptor, or the evidence against it."""
-        if (conviction := self._convicted.get(node_id)) is not None:
+        """What others should have of a node: its newest descriptor, or the evidence against it. (Descriptors of rival
+        successors go round anyhow: each is the newest of its own node.)"""
+        conviction = self._convicted.get(node_id)
+        if conviction is not None and conviction.first.signed.node_id == node_id:
             return [conviction.first, conviction.second]
         held = self._by_node.get(node_id)
         return [] if held is None else [self._by_digest[held[-1].digest]]
@@ -150,6 +173,13 @@ class DescriptorPool:
         """Whether it is one of the two that convicted its node."""
         conviction = self._convicted.get(node_id)
         return conviction is not None and digest in (conviction.first.signed.digest, conviction.second.signed.digest)
+
+    def heir_of(self, descriptor: Descriptor, now: float) -> NodeId | None:
+        """The identity whose standing a node takes over; None too when that one named several."""
+        old = descriptor.predecessor
+        if old is None or self.is_convicted(old, now) or len(self._heirs.get(old, ())) > 1:
+            return None
+        return old
 
     def check(self, descriptor: Descriptor, now: float, *, named: bool = False) -> None:
         """The cheap part of admission, before any signature is looked at.
@@ -190,8 +220,9 @@ class DescriptorPool:
             self._make_room()
         record = Record(signed, stamp)
         for one in self._by_node.get(signed.node_id, ()):
-            if one.descriptor.published == signed.descriptor.published:
+            if one.descriptor.published == signed.descriptor.published and one.digest != signed.digest:
                 self.convict(self._by_digest[one.digest], record)
+        self._check_heirs(record)
         held = self._by_node.setdefault(signed.node_id, [])
         held.append(signed)
         held.sort(key=lambda one: (one.descriptor.published, one.digest))
@@ -213,7 +244,7 @@ class DescriptorPool:
         Raises:
             Refused: so many are convicted already; what was held stays.
         """
-        node_id = one.signed.node_id
+        node_id = accused(one, other)
         if node_id in self._convicted:
             return
         if len(self._convicted) >= MAX_CONVICTED:
@@ -258,12 +289,25 @@ class DescriptorPool:
         """Forgets the node known longest that is in no view and was not reached: whoever sends a thousand nodes that
         are nowhere must not keep out one that is there."""
         for node_id, held in self._by_node.items():
-            if node_id not in self.members and not any(self._usable(one.descriptor) for one in held):
+            if node_id not in self.members and not any(self.reached(one.descriptor) for one in held):
                 for one in held:
                     self._drop(one.digest)
                 del self._by_node[node_id]
                 return
         raise self._no_room()
+
+    def _check_heirs(self, record: Record) -> None:
+        """Convicts an identity that named another successor too.
+
+        Raises:
+            Refused: so many are convicted already.
+        """
+        old = record.signed.descriptor.predecessor
+        if old is None:
+            return
+        for node_id, digest in self._heirs.get(old, {}).items():
+            if node_id != record.signed.node_id and old not in self._convicted:
+                self.convict(self._by_digest[digest], record)
 
     def _no_room(self) -> Refused:
         return Refused(f"this directory holds {self._max_nodes} nodes and takes no new ones")
@@ -271,12 +315,23 @@ class DescriptorPool:
     def _put(self, record: Record) -> None:
         digest = record.signed.digest
         self._by_digest[digest] = record
+        if (old := record.signed.descriptor.predecessor) is not None:
+            self._heirs.setdefault(old, {})[record.signed.node_id] = digest
         self._changes.added.add(digest)
         self._changes.removed.discard(digest)
         self.version += 1
 
     def _drop(self, digest: bytes) -> None:
-        del self._by_digest[digest]
+        gone = self._by_digest.pop(digest).signed
+        self._forget_heir(gone)
         self._changes.added.discard(digest)
         self._changes.removed.add(digest)
         self.version += 1
+
+    def _forget_heir(self, gone: SignedDescriptor) -> None:
+        old = gone.descriptor.predecessor
+        if old is None or self._heirs.get(old, {}).get(gone.node_id) != gone.digest:
+            return
+        del self._heirs[old][gone.node_id]
+        if not self._heirs[old]:
+            del self._heirs[old]
