@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -303,10 +304,13 @@ def test_files(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "state", b"n" * 32)
     assert (store.load_view(), store.load_memory(), store.load_records()) == (None, Memory(), Saved())
     store.save_view(b"view")
-    store.save_memory(Memory(3, 2, b"d" * 32))
+    store.save_memory(Memory((3,), ((2, b"d" * 32),)))
     again = FileStore(tmp_path / "state", b"n" * 32)
     assert again.load_view() == b"view"
-    assert again.load_memory() == Memory(3, 2, b"d" * 32)
+    assert again.load_memory() == Memory((3,), ((2, b"d" * 32),))
+    old = {"network": (b"n" * 32).hex(), "voted_epoch": 7, "signed_epoch": 6, "signed_digest": "64" * 32}
+    (tmp_path / "state" / "memory.json").write_text(json.dumps(old))
+    assert again.load_memory() == Memory((7,), ((6, b"d" * 32),)), "a file of before epochs were remembered one by one"
     with pytest.raises(UserError, match="another network"):
         FileStore(tmp_path / "state", b"m" * 32).load_memory()
     (tmp_path / "state" / "memory.json").write_text("{}")

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 MAX_SLEEP_SECONDS = 5.0
 """Longest sleep before the clock is looked at again: system clocks are set, laptops wake up."""
 
+LEAST_JUMP_SECONDS = 1.0
+"""Wall and monotonic time that part by more at once: the clock was set, or the machine slept."""
+
 BALLOT_ATTEMPTS = 3
 """Times that a VOTE, ECHO or SIGNATURE is sent to a peer that does not answer."""
 
@@ -67,6 +70,8 @@ class Council:
         self._index, self._peers, self._intake, self._storage = index, peers, intake, storage
         self._desk, self._take_view, self._now = desk, take_view, now
         self._group: asyncio.TaskGroup | None = None
+        self._ahead: float | None = None
+        """Wall time less monotonic time, when it was last looked at."""
         self.clock_trouble = ""
         """Whose clock is off; empty when none is known to be."""
 
@@ -74,7 +79,8 @@ class Council:
         """Votes until cancelled; calls to others are tasks of `group`."""
         self._group = group
         while True:
-            now = self._now()
+            now = self._time()
+            self._check_clocks()
             self._carry_out(self.voting.tick(now))
             await asyncio.sleep(min(MAX_SLEEP_SECONDS, max(0.001, self.voting.deadline(now) - self._now())))
 
@@ -84,23 +90,32 @@ class Council:
         Raises:
             Malformed: it is none.
         """
-        self._carry_out(self.voting.handle(BallotReceived(kind, data, sender), self._now()))
+        self._carry_out(self.voting.handle(BallotReceived(kind, data, sender), self._time()))
         self._check_clocks()
 
     def take_vote_held(self, held: VoteHeld) -> None:
         """That directory has a vote that was too long to send."""
-        self._carry_out(self.voting.vote_held(held.epoch, held.directory, held.digest, self._now()))
+        self._carry_out(self.voting.vote_held(held.epoch, held.directory, held.digest, self._time()))
 
     def descriptors_added(self) -> None:
         """There are more nodes to vote for."""
-        self._carry_out(self.voting.handle(DescriptorsAdded(), self._now()))
+        self._carry_out(self.voting.handle(DescriptorsAdded(), self._time()))
 
     def view_arrived(self, certified: CertifiedView) -> None:
         """A newer view came from elsewhere."""
-        self._carry_out(self.voting.handle(ViewArrived(certified), self._now()))
+        self._carry_out(self.voting.handle(ViewArrived(certified), self._time()))
+
+    def _time(self) -> float:
+        """The time, after a look at whether the clock was set since the last one."""
+        now, ahead = self._now(), self._now() - asyncio.get_running_loop().time()
+        jump = 0.0 if self._ahead is None else ahead - self._ahead
+        self._ahead = ahead
+        if abs(jump) > LEAST_JUMP_SECONDS:
+            self.voting.clock_jumped(jump, now)
+        return now
 
     def _check_clocks(self) -> None:
-        trouble = self.voting.clocks.trouble(self._now())
+        trouble = self.voting.clock_trouble(self._now())
         if trouble != self.clock_trouble:
             self.clock_trouble = trouble
             log.warning(trouble or "clocks agree again")
