@@ -71,6 +71,7 @@ class DirectoryNode(Service):
             "unreached": spread.unreached,
             "convicted": spread.convicted,
             "storage_ok": float(not status.storage),
+            "bugs": status.bugs,
         }
 
 

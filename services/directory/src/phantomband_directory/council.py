@@ -10,7 +10,7 @@ from phantomband.core.errors import Malformed, Refused
 from phantomband.core.netdir.ballot import Vote, vote_digest
 from phantomband.core.netdir.certified import CertifiedView
 from phantomband.core.netdir.replies import Descriptors, Reply, Votes
-from phantomband.core.netdir.requests import MAX_REQUEST_BYTES, Ballot, GetDescriptors, GetVotes, Request, VoteHeld
+from phantomband.core.netdir.requests import MAX_REQUEST_BYTES, Ballot, GetDescriptors, GetVotes, VoteHeld
 from phantomband.core.netdir.view_diff import newer_request
 from phantomband.core.netdir.voting import Voting
 from phantomband.core.netdir.voting_events import (
@@ -69,15 +69,13 @@ class Council:
         self.voting = voting
         self._index, self._peers, self._intake, self._storage = index, peers, intake, storage
         self._desk, self._take_view, self._now = desk, take_view, now
-        self._group: asyncio.TaskGroup | None = None
         self._ahead: float | None = None
         """Wall time less monotonic time, when it was last looked at."""
         self.clock_trouble = ""
         """Whose clock is off; empty when none is known to be."""
 
-    async def run(self, group: asyncio.TaskGroup) -> None:
-        """Votes until cancelled; calls to others are tasks of `group`."""
-        self._group = group
+    async def run(self) -> None:
+        """Votes until cancelled."""
         while True:
             now = self._time()
             self._check_clocks()
@@ -127,15 +125,15 @@ class Council:
                 case Broadcast(kind, data):
                     message = self._message(kind, data)
                     for index in self._peers.others(self._index):
-                        self._spawn(index, message, BALLOT_ATTEMPTS)
+                        self._peers.spawn(index, message, BALLOT_ATTEMPTS)
                 case FetchDescriptors(index, digests):
                     for at in range(0, len(digests), DESCRIPTORS_AT_ONCE):
                         some = GetDescriptors(digests[at : at + DESCRIPTORS_AT_ONCE])
-                        self._spawn(index, some, 1, self._take_descriptors)
+                        self._peers.spawn(index, some, 1, self._take_descriptors)
                 case FetchVotes(index, epoch, digests):
-                    self._spawn(index, GetVotes(epoch, digests), 1, self._take_votes)
+                    self._peers.spawn(index, GetVotes(epoch, digests), 1, self._take_votes)
                 case FetchView(index):
-                    self._spawn(index, newer_request(self._desk.current), 1, self._take_view)
+                    self._peers.spawn(index, newer_request(self._desk.current), 1, self._take_view)
                 case Certified(certified):
                     self._desk.accept(certified)
                 case Evidence(index, kind, first, second):
@@ -146,10 +144,6 @@ class Council:
         if len(data) < MAX_REQUEST_BYTES:
             return Ballot(kind, data)
         return VoteHeld(Vote.decode_untrusted(data).epoch, self._index, vote_digest(data))
-
-    def _spawn(self, index: int, request: Request, attempts: int, then: Callable[[Reply], None] | None = None) -> None:
-        if self._group is not None:
-            self._peers.spawn(self._group, index, request, attempts, then)
 
     def _take_descriptors(self, reply: Reply) -> None:
         for raw in reply.items if isinstance(reply, Descriptors) else ():

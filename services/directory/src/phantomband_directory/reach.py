@@ -16,6 +16,7 @@ from phantomband.core.netdir.path import uniform_below
 from phantomband.core.netdir.pool import DescriptorPool
 from phantomband.core.netdir.public_address import is_public
 from phantomband.core.netdir.reach import AT_ONCE_OF_NETWORK, Reachability, Try
+from phantomband.runtime.contained import Contained
 
 from phantomband_directory.parts import Contact, PeerNetwork
 
@@ -53,9 +54,10 @@ class Reach:
         now: Callable[[], float],
         random: RandomSource,
         news: Callable[[], None],
+        contained: Contained,
     ) -> None:
         self._genesis, self.machine, self._network = genesis, machine, network
-        self._now, self._random, self._news = now, random, news
+        self._now, self._random, self._news, self._contained = now, random, news, contained
         self._wake = asyncio.Event()
         self._under_way = 0
 
@@ -76,18 +78,17 @@ class Reach:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                self._wake.clear()
-                now = self._now()
-                for tried in self.machine.take_due(now, MAX_AT_ONCE - self._under_way):
-                    self._under_way += 1
-                    group.create_task(self._try(tried))
-                try:
-                    async with asyncio.timeout(self._wait(now)):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
+        while True:
+            self._wake.clear()
+            now = self._now()
+            for tried in self.machine.take_due(now, MAX_AT_ONCE - self._under_way):
+                self._under_way += 1
+                self._contained.spawn(self._try(tried))
+            try:
+                async with asyncio.timeout(self._wait(now)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
 
     def _wait(self, now: float) -> float:
         due = self.machine.deadline()

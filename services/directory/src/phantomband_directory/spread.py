@@ -22,6 +22,7 @@ from phantomband.core.netdir.path import uniform_below
 from phantomband.core.netdir.pool import DescriptorPool, Record
 from phantomband.core.netdir.replies import Code, RefusedReply, Reply, TableReply
 from phantomband.core.netdir.requests import GetRecords, Reconcile, Request, Table
+from phantomband.runtime.contained import Contained
 
 from phantomband_directory.gossip import Gossip
 from phantomband_directory.intake import Intake
@@ -76,11 +77,12 @@ class Spread:
         remembered: list[bytes],
         now: Callable[[], float],
         random: RandomSource,
+        contained: Contained,
         *,
         work: bool,
         listed: bool = True,
     ) -> None:
-        self._listed = listed
+        self._listed, self._contained = listed, contained
         self._pool, self._intake, self._storage = pool, intake, storage
         self._now, self._random = now, random
         self._node_id = key.node_id
@@ -97,7 +99,7 @@ class Spread:
         )  # fmt: skip
         self._table = TableDriver(
             key, network, self._verify_untrusted, self._addresses, self._start, remembered, self._lacking, now, random,
-            test_network=genesis.test_network, public=is_public_network(genesis),
+            contained, test_network=genesis.test_network, public=is_public_network(genesis),
         )  # fmt: skip
 
     def take_set(self, genesis: Genesis, reach: Reach | None) -> None:
@@ -121,17 +123,18 @@ class Spread:
 
     async def run(self) -> None:
         """Until cancelled; what is unsaved is saved then."""
+        keep = self._contained.keep
         if not self._listed:
-            await self._upkeep()
+            await keep(self._upkeep)
         try:
             async with asyncio.TaskGroup() as group:
                 if self._reach is not None:
-                    group.create_task(self._reach.run())
-                group.create_task(self._upkeep())
-                group.create_task(self._table.run())
+                    group.create_task(keep(self._reach.run))
+                group.create_task(keep(self._upkeep))
+                group.create_task(keep(self._table.run))
                 await self._settle()
                 self._table.begin()
-                group.create_task(self._gossip.run())
+                group.create_task(keep(self._gossip.run))
         finally:
             self._storage.flush(self._table.saved())
 

@@ -37,6 +37,7 @@ from phantomband.core.netdir.public_address import is_public
 from phantomband.core.netdir.replies import TableReply, decode_reply_untrusted
 from phantomband.core.netdir.requests import Table, encode_request
 from phantomband.core.wire import Reader
+from phantomband.runtime.contained import Contained
 
 from phantomband_directory.parts import Contact, PeerNetwork
 
@@ -102,6 +103,7 @@ class TableDriver:
         lacking: Callable[[], list[NodeId]],
         now: Callable[[], float],
         random: RandomSource,
+        contained: Contained,
         *,
         test_network: bool,
         public: bool,
@@ -117,7 +119,7 @@ class TableDriver:
         self._joined = 0.0
         self._publish_from = 0.0
         self._begun = False
-        self._group: asyncio.TaskGroup | None = None
+        self._contained = contained
         self._changed = asyncio.Event()
 
     # --- what others ask of it
@@ -193,19 +195,17 @@ class TableDriver:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            while True:
-                self._changed.clear()
-                node, now = self._node, self._now()
-                if node is not None:
-                    self._step(node, now)
-                wait = MAX_SLEEP_SECONDS if node is None else max(0.01, node.deadline - now)
-                try:
-                    async with asyncio.timeout(min(wait, MAX_SLEEP_SECONDS)):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
+        while True:
+            self._changed.clear()
+            node, now = self._node, self._now()
+            if node is not None:
+                self._step(node, now)
+            wait = MAX_SLEEP_SECONDS if node is None else max(0.01, node.deadline - now)
+            try:
+                async with asyncio.timeout(min(wait, MAX_SLEEP_SECONDS)):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
 
     def _step(self, node: DirectoryNode, now: float) -> None:
         self._join(node, now)
@@ -244,8 +244,7 @@ class TableDriver:
         for effect in effects:
             match effect:
                 case Send(place, message) if isinstance(message, Ping | Find | Get | StoreRequest):
-                    if self._group is not None:
-                        self._group.create_task(self._ask(place, message))
+                    self._contained.spawn(self._ask(place, message))
                 case _:
                     pass  # the record of a search was taken when it was verified
 
