@@ -17,7 +17,7 @@ from phantomband.core.netdir.certified import verify_untrusted
 from phantomband.core.netdir.codec import SIGNATURE_BYTES
 from phantomband.core.netdir.voting_events import BallotKind, Memory
 from phantomband_directory import council
-from phantomband_directory.limits import PEER_BURST, Limits
+from phantomband_directory.limits import TEST_NETWORK
 from phantomband_directory.parts import Saved
 from phantomband_directory.store import FileStore, load_or_create_identity
 
@@ -282,22 +282,12 @@ def test_requests_are_refused_alike_and_limited(network_of: Any, virtual: Any) -
         assert replies.decode_reply_untrusted(other) == replies.Accepted(), "any node takes descriptors"
         vote = network.nodes[5].service.answer(b"\x04junk", b"")
         assert replies.decode_reply_untrusted(vote).code is replies.Code.NOT_HERE
-        busy = [ask(b"\x01" + bytes(8), b"p" * 32) for _ in range(int(PEER_BURST) + 1)][-1]
+        burst = int(TEST_NETWORK.strangers[1] + TEST_NETWORK.reserve[1])
+        busy = [ask(b"\x01" + bytes(8), b"p" * 32) for _ in range(burst + 1)][-1]
         assert isinstance(busy, replies.RefusedReply)
         assert busy.code is replies.Code.BUSY
 
     virtual(main())
-
-
-def test_limits_forget_and_refill() -> None:
-    limits = Limits(frozenset())
-    peer = b"p" * 32
-    assert all(limits.allow(peer, 0.0) for _ in range(int(PEER_BURST)))
-    assert not limits.allow(peer, 0.0)
-    assert limits.allow(peer, 1.0)
-    for index in range(5000):
-        limits.allow(index.to_bytes(32, "big"), 1.0)
-    assert len(limits._buckets) <= 4096
 
 
 def test_files(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from phantomband.core.netdir.codec import SIGNATURE_BYTES
 from phantomband.core.netdir.descriptor import sign_descriptor
 from phantomband.core.work.equihash import TINY
 from phantomband.core.work.stamp import stamp_bytes
-from phantomband_directory.limits import MAX_PEERS
+from phantomband_directory.limits import MAX_BUCKETS
 from phantomband_directory.table_driver import Place
 
 MAX_GROWTH_BYTES = 4 * 1024 * 1024
@@ -154,7 +154,7 @@ def test_bogus_descriptors_change_nothing(network_of: Any, virtual: Any, count: 
         tracemalloc.stop()
         assert (sorted(service._pool.digests()), service.view.digest, service._pool.version) == before
         assert grown < MAX_GROWTH_BYTES
-        assert len(service._answers._limits._buckets) <= MAX_PEERS
+        assert len(service._answers._limits) <= 14 * MAX_BUCKETS
         assert refused[replies.Code.MALFORMED] > count // 5
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         per = 1e6 * mark / (count * 3 // 4)

@@ -97,14 +97,19 @@ class Answers:
         self._own, self._contained = own, contained
         self._archive = ViewArchive()
         self._genesis = GenesisReply(genesis_text(roster.sets.genesis).encode("ascii"))
-        self._limits = Limits(frozenset(self._directories))
+        self._limits = Limits(frozenset(self._directories), spread.is_member, test_network=genesis.test_network)
 
     def answer(
         self, raw: bytes, peer: bytes, ip: bytes, view: CertifiedView | None, encoded: bytes | None, now: float
     ) -> bytes:
         """One reply to one request; never raises."""
-        if not self._limits.allow(peer, now):
+        if not self._limits.allow(peer, now, ip):
             return encode_reply(_BUSY)
+        reply = self._reply(raw, peer, ip, view, encoded)
+        self._limits.answered(peer, ip, len(reply), now)
+        return reply
+
+    def _reply(self, raw: bytes, peer: bytes, ip: bytes, view: CertifiedView | None, encoded: bytes | None) -> bytes:
         try:
             return encode_reply(self._serve(decode_request_untrusted(raw), peer, ip, view, encoded))
         except Malformed:

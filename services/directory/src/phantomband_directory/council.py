@@ -105,7 +105,11 @@ class Council:
 
     def _time(self) -> float:
         """The time, after a look at whether the clock was set since the last one."""
-        now, ahead = self._now(), self._now() - asyncio.get_running_loop().time()
+        now = self._now()
+        try:
+            ahead = now - asyncio.get_running_loop().time()
+        except RuntimeError:  # outside of the loop there is nothing to compare with
+            return now
         jump = 0.0 if self._ahead is None else ahead - self._ahead
         self._ahead = ahead
         if abs(jump) > LEAST_JUMP_SECONDS:

@@ -130,6 +130,8 @@ class Gossip:
     def answer_untrusted(self, ranges: bytes, peer: bytes) -> Reply:
         """Answers a RECONCILE of a member.
 
+        Args: peer: whose budget it counts for: its link key, or its network.
+
         Raises:
             Malformed: it is none.
         """

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from phantomband.core.errors import Forged, Malformed, Refused
-from phantomband.core.netdir.address import IPAddress
-from phantomband.core.netdir.admission import Admission
+from phantomband.core.netdir.admission import VOUCHED, Admission, Source
 from phantomband.core.netdir.descriptor import MAX_DESCRIPTOR_BYTES, SignedDescriptor, descriptor_digest
 from phantomband.core.netdir.pool import DescriptorPool, Record
 
@@ -31,11 +30,11 @@ class Intake:
         self.refused: Counter[str] = Counter()
         """Descriptors not taken, by kind of error."""
 
-    def take_untrusted(self, stamp: bytes, raw: bytes, source: IPAddress | None = None) -> SignedDescriptor:
+    def take_untrusted(self, stamp: bytes, raw: bytes, source: Source = VOUCHED) -> SignedDescriptor:
         """Takes a descriptor up the ladder and into the pool.
 
         Args:
-            source: whose link it came over; None for a peer whose rate is bounded by its key.
+            source: whose rate it counts for; VOUCHED: it was asked for, or its sender's is bounded by its key.
 
         Returns: the descriptor as it is held, new or not.
 
@@ -112,7 +111,7 @@ class Intake:
         descriptor = (
             held.signed.descriptor
             if held is not None
-            else self._admission.check_unverified(stamp, raw, None, self._now())
+            else self._admission.check_unverified(stamp, raw, VOUCHED, self._now())
         )
         return descriptor.node_id, descriptor.published
 

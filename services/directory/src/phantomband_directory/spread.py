@@ -14,7 +14,8 @@ from phantomband.core.crypto.sign import Signer
 from phantomband.core.dht.descriptor_record import verify_record_untrusted
 from phantomband.core.dht.record import SignedRecord
 from phantomband.core.ids import NodeId
-from phantomband.core.netdir.address import IPAddress, NodeAddress
+from phantomband.core.netdir.address import NodeAddress
+from phantomband.core.netdir.admission import VOUCHED, Source
 from phantomband.core.netdir.certified import CertifiedView
 from phantomband.core.netdir.descriptor import SignedDescriptor
 from phantomband.core.netdir.genesis import Genesis
@@ -26,6 +27,7 @@ from phantomband.runtime.contained import Contained
 
 from phantomband_directory.gossip import Gossip
 from phantomband_directory.intake import Intake
+from phantomband_directory.limits import share_of
 from phantomband_directory.parts import Contact, PeerNetwork
 from phantomband_directory.reach import Reach, is_public_network
 from phantomband_directory.status import SpreadStatus
@@ -88,7 +90,7 @@ class Spread:
         self._node_id = key.node_id
         self._regular_start = genesis.clock.regular_start
         self._own: Record | None = None
-        self._source: IPAddress | None = None
+        self._source: Source = VOUCHED
         self._view = asyncio.Event()
         self.take_set(genesis, None)
         self._members: dict[NodeId, Contact] = {}
@@ -173,10 +175,21 @@ class Spread:
             or any(peer == place.link_key for place in self._table.contacts)
         )
 
-    def source(self, peer: bytes, ip: bytes) -> IPAddress | None:
-        """Whose rate a descriptor that `peer` hands in counts for: nobody's if we know the peer, whose key has a rate
-        of its own; else its address."""
-        return None if self.knows(peer) or not ip else ipaddress.ip_address(ip)
+    def is_member(self, peer: bytes) -> bool:
+        """Whether a link key belongs to a node of the newest view: then it has shares of its own. A place in the table
+        is no such thing, since ids there cost nothing."""
+        return peer in self._member_keys
+
+    def source(self, peer: bytes, ip: bytes) -> Source:
+        """Whose rate a descriptor that `peer` hands in counts for: nobody's if it is a directory or in the view, whose
+        requests are counted by its key; else its network's, or that of all without an address."""
+        if peer and (peer in self._member_keys or any(peer == one.link_key for one in self._directories.values())):
+            return VOUCHED
+        return ipaddress.ip_address(ip) if ip else None
+
+    def _share(self, peer: bytes, ip: bytes) -> bytes:
+        """What a peer's gossip counts for."""
+        return peer if self.source(peer, ip) is VOUCHED else b"".join(share_of(ip))
 
     def answer_untrusted(self, request: Table | Reconcile | GetRecords, peer: bytes, ip: bytes) -> Reply:
         """Serves table and gossip.
@@ -193,8 +206,8 @@ class Spread:
         if not self.knows(peer):
             return _NOT_FOR_YOU
         if isinstance(request, Reconcile):
-            return self._gossip.answer_untrusted(request.ranges, peer)
-        return self._gossip.records(request.nodes, peer)
+            return self._gossip.answer_untrusted(request.ranges, self._share(peer, ip))
+        return self._gossip.records(request.nodes, self._share(peer, ip))
 
     async def ask_anyone(self, request: Request) -> Reply | None:
         """One request to a peer drawn at random; None if it gives no reply."""
@@ -204,7 +217,7 @@ class Spread:
 
     def _verify_untrusted(self, encoded: bytes) -> SignedRecord:
         """Each record that comes by the table goes into the pool, or is not taken."""
-        source, self._source = self._source, None
+        source, self._source = self._source, VOUCHED
         return verify_record_untrusted(encoded, lambda stamp, raw: self._intake.take_untrusted(stamp, raw, source))
 
     def _addresses(self, node_id: NodeId, link_key: bytes) -> tuple[NodeAddress, ...]:
