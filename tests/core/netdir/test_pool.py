@@ -9,7 +9,8 @@ import pytest
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.netdir import pool as pools
 from phantomband.core.netdir.descriptor import SignedDescriptor, sign_descriptor
-from phantomband.core.netdir.pool import DescriptorPool, Record
+from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.pool_records import Record
 
 
 @pytest.fixture

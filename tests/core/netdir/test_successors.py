@@ -14,7 +14,8 @@ from phantomband.core.netdir.candidates import Candidates
 from phantomband.core.netdir.caps import FirstSeen
 from phantomband.core.netdir.descriptor import SignedDescriptor, decode_untrusted, sign_descriptor, sign_succession
 from phantomband.core.netdir.genesis import Terms
-from phantomband.core.netdir.pool import DescriptorPool, Record, accused
+from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.pool_records import Record, accused
 from phantomband.core.netdir.view import Flags, View
 
 EPOCH, OLD, WEIGHT = 100, 20, 50_000

@@ -58,6 +58,7 @@ def test_a_clock_that_is_ahead_for_a_moment_costs_an_epoch_at_most(network_of: A
         network.clock_errors[3] = 365 * 86400.0
         await asyncio.sleep(6)
         assert "jumped 31536000 s ahead" in network.nodes[3].service.status().clock
+        assert network.nodes[3].service.status().descriptors == 4, "nothing is forgotten as expired"
         network.clock_errors[3] = 0.0
         await asyncio.sleep(6)
         assert network.nodes[3].service.status().clock == ""

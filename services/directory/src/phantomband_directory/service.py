@@ -96,6 +96,8 @@ class DirectoryService:
         self._intake = Intake(self._pool, self._admission, now, self._descriptor_added)
         self._stamps = Stamps(genesis, key.node_id, solver, self._stamp_changed)
         self._desk = ViewDesk(self._roster.sets, store.load_view(), self._storage, now, self._view_changed)
+        if self._desk.remembered is not None:
+            self._pool.members = frozenset(entry.node_id for entry in self._desk.remembered.view.entries)
         saved = self._storage.load(now())
         self._published = saved.published
         self._spread = Spread(

@@ -20,7 +20,8 @@ from phantomband.core.netdir.certified import CertifiedView
 from phantomband.core.netdir.descriptor import SignedDescriptor
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.path import uniform_below
-from phantomband.core.netdir.pool import DescriptorPool, Record
+from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.pool_records import Record
 from phantomband.core.netdir.replies import Code, RefusedReply, Reply, TableReply
 from phantomband.core.netdir.requests import GetRecords, Reconcile, Request, Table
 from phantomband.runtime.contained import Contained
@@ -48,6 +49,9 @@ NEW_NETWORK_SECONDS = 15.0
 
 UPKEEP_SECONDS = 2.0
 """Between two looks at what has expired and what is to be saved."""
+
+JUMP_SECONDS = 60.0
+"""So long after the clock was set nothing is forgotten as expired: it may be set back, and then all would be gone."""
 
 CONTACTS_SECONDS = 60.0
 """Between two times that the table's contacts are saved, and that missing records are searched."""
@@ -247,6 +251,10 @@ class Spread:
 
     # --- upkeep
 
+    def _ahead(self) -> float:
+        """Wall time less monotonic time."""
+        return self._now() - asyncio.get_running_loop().time()
+
     async def _settle(self) -> None:
         """Leaves the first seconds of a new network to its first view."""
         try:
@@ -258,10 +266,14 @@ class Spread:
 
     async def _upkeep(self) -> None:
         saved_contacts = self._now()
+        ahead, settled = self._ahead(), 0.0
         while True:
             await asyncio.sleep(UPKEEP_SECONDS)
-            now = self._now()
-            self._pool.prune(now)
+            now, monotonic = self._now(), asyncio.get_running_loop().time()
+            if abs(self._ahead() - ahead) > UPKEEP_SECONDS:
+                ahead, settled = self._ahead(), monotonic + JUMP_SECONDS
+            if monotonic >= settled:
+                self._pool.prune(now)
             if self._reach is not None:
                 held = {one.node_id for one in self._pool.newest()}
                 self._reach.machine.retain(held | self._members.keys() | self._directories.keys())

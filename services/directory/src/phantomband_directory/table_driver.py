@@ -32,7 +32,7 @@ from phantomband.core.dht.record import SignedRecord, Verify, record_key
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.address import NodeAddress
-from phantomband.core.netdir.pool import Record
+from phantomband.core.netdir.pool_records import Record
 from phantomband.core.netdir.public_address import is_public
 from phantomband.core.netdir.replies import TableReply, decode_reply_untrusted
 from phantomband.core.netdir.requests import Table, encode_request

@@ -17,7 +17,7 @@ from phantomband.core.dht.record import SignedRecord, record_key
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
 from phantomband.core.netdir.descriptor import MAX_DESCRIPTOR_BYTES, SignedDescriptor
-from phantomband.core.netdir.pool import Record
+from phantomband.core.netdir.pool_records import Record
 from phantomband.core.netdir.requests import rest_within
 from phantomband.core.wire import Reader, lv8, u64
 

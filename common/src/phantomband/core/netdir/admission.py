@@ -93,6 +93,13 @@ _NO_ADDRESS = (b"none", b"none")
 """All links without an address are one network."""
 
 
+def network_of(source: Source) -> bytes:
+    """The /16 (IPv6 /32) that a sender counts for; empty for a vouched one."""
+    if isinstance(source, Vouched):
+        return b""
+    return _NO_ADDRESS[1] if source is None else networks(source)[-1]
+
+
 class PrefixRates:
     """Token buckets by network. A refusal takes nothing from the wider ones, so a flood from one /24 uses up neither
     its /16 nor the total."""

@@ -43,8 +43,8 @@ from phantomband.core.wire import Reader, lv8, lv16, u8, u64
 
 VERSION = 2
 
-MAX_DESCRIPTOR_BYTES = 16 * 1024
-"""With its signature."""
+MAX_DESCRIPTOR_BYTES = 13 * 1024
+"""With its signature: the largest that the limits below allow has 12,745."""
 
 MAX_FAMILY = 16
 """Other nodes of the same operator that a descriptor may name."""

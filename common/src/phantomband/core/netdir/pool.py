@@ -8,13 +8,15 @@ So is an identity that named two others as its successor, by a descriptor of eac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.ballot import MAX_VOTE_ENTRIES
 from phantomband.core.netdir.certified import CLOCK_SKEW_SECONDS
 from phantomband.core.netdir.descriptor import Descriptor, SignedDescriptor
+from phantomband.core.netdir.newcomers import MAX_NEWCOMER_BYTES, Newcomers
+from phantomband.core.netdir.pool_records import Changes, Conviction, Record, accused
+from phantomband.core.netdir.public_address import networks
 from phantomband.core.netdir.reach import all_addresses
 
 KEPT_PER_NODE = 3
@@ -23,62 +25,15 @@ KEPT_PER_NODE = 3
 MAX_NODES = MAX_VOTE_ENTRIES
 """More could not be voted for."""
 
+MAX_POOL_BYTES = 48 * 1024 * 1024
+"""Of encoded descriptors of nodes that were reached, are in the view or are named in votes: 8,800 of usual size. In
+memory they take twice as much. When it is full older descriptors go first, then nodes that are in no view."""
+
 MAX_CONVICTED = 256
 """Nodes whose evidence is kept; that of more is not, and their second descriptor is not taken."""
 
 PUNISHED_EPOCHS = 24
 """Regular epochs that a convicted node is left out, after both its descriptors have expired."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A verified descriptor, and the stamp that it came with (empty: none)."""
-
-    signed: SignedDescriptor
-    stamp: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Conviction:
-    """Two descriptors that one node published at one time, or of two nodes that one identity made its successor;
-    sorted by digest. `until` is in Unix seconds."""
-
-    first: Record
-    second: Record
-    until: float
-
-    @property
-    def node_id(self) -> NodeId:
-        """Who is convicted."""
-        return accused(self.first, self.second)
-
-
-def accused(one: Record, other: Record) -> NodeId:
-    """Whom two contradicting descriptors convict.
-
-    Raises:
-        Malformed: they contradict nothing.
-    """
-    first, second = one.signed.descriptor, other.signed.descriptor
-    if first.node_id == second.node_id and first.published == second.published:
-        return first.node_id
-    if first.node_id != second.node_id and first.predecessor is not None and first.predecessor == second.predecessor:
-        return first.predecessor
-    raise Malformed("two descriptors that contradict nothing")
-
-
-@dataclass(slots=True)
-class Changes:
-    """What has changed since somebody last asked: digests of descriptors that came and that went, nodes convicted
-    and acquitted. No digest stands in both of a pair."""
-
-    added: set[bytes] = field(default_factory=set)
-    removed: set[bytes] = field(default_factory=set)
-    convicted: set[NodeId] = field(default_factory=set)
-    acquitted: set[NodeId] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.convicted or self.acquitted)
 
 
 class DescriptorPool:
@@ -95,6 +50,8 @@ class DescriptorPool:
         max_nodes: int = MAX_NODES,
         punished_seconds: float = PUNISHED_EPOCHS * 3600.0,
         reached: Callable[[Descriptor], int] = all_addresses,
+        max_bytes: int = MAX_POOL_BYTES,
+        newcomer_bytes: int = MAX_NEWCOMER_BYTES,
     ) -> None:
         self._max_nodes, self._punished_seconds, self.reached = max_nodes, punished_seconds, reached
         self._by_digest: dict[bytes, Record] = {}
@@ -103,6 +60,10 @@ class DescriptorPool:
         self._heirs: dict[NodeId, dict[NodeId, bytes]] = {}
         """By identity that was replaced: who names it as predecessor, and in which descriptor that is held."""
         self._changes = Changes()
+        self._max_bytes = max_bytes
+        self._newcomers = Newcomers(self._is_proved, newcomer_bytes)
+        self.bytes = 0
+        """Of all encoded descriptors held."""
         self.members: frozenset[NodeId] = frozenset()
         """Nodes of the newest view: they never make room for others."""
         self.version = 0
@@ -205,8 +166,12 @@ class DescriptorPool:
         if full and held is not None and descriptor.published < held[0].descriptor.published:
             raise Refused("newer descriptors of the node are held")
 
-    def add(self, signed: SignedDescriptor, now: float, stamp: bytes = b"", *, named: bool = False) -> bool:
+    def add(
+        self, signed: SignedDescriptor, now: float, stamp: bytes = b"", *, named: bool = False, network: bytes = b""
+    ) -> bool:
         """Takes a verified descriptor. One that contradicts another of its node convicts the node.
+
+        Args: network: /16 (IPv6 /32) of whoever handed it in; empty: not known, then the one that it claims.
 
         Returns: whether it was new.
 
@@ -227,7 +192,8 @@ class DescriptorPool:
         held.append(signed)
         held.sort(key=lambda one: (one.descriptor.published, one.digest))
         self._put(record)
-        for old in held[:-KEPT_PER_NODE]:
+        self._settle(signed, network, named=named)
+        for old in held[:-KEPT_PER_NODE] if signed.node_id in self._by_node else ():
             self._drop(old.digest)
         del held[:-KEPT_PER_NODE]
         return signed.digest in self._by_digest
@@ -265,6 +231,7 @@ class DescriptorPool:
             held.remove(one)
             if not held:
                 del self._by_node[one.node_id]
+                self._newcomers.leave(one.node_id)
         served = [node_id for node_id, conviction in self._convicted.items() if conviction.until <= now]
         for node_id in served:
             del self._convicted[node_id]
@@ -288,13 +255,56 @@ class DescriptorPool:
     def _make_room(self) -> None:
         """Forgets the node known longest that is in no view and was not reached: whoever sends a thousand nodes that
         are nowhere must not keep out one that is there."""
-        for node_id, held in self._by_node.items():
-            if node_id not in self.members and not any(self.reached(one.descriptor) for one in held):
-                for one in held:
-                    self._drop(one.digest)
-                del self._by_node[node_id]
+        for node_id in self._by_node:
+            if not self._is_proved(node_id):
+                self._forget(node_id)
                 return
         raise self._no_room()
+
+    def _is_proved(self, node_id: NodeId) -> bool:
+        """Whether a node is in the view, or was reached."""
+        return node_id in self.members or any(self.reached(one.descriptor) for one in self._by_node.get(node_id, ()))
+
+    def _settle(self, signed: SignedDescriptor, network: bytes, *, named: bool) -> None:
+        """Counts what was added where it belongs, and makes room there.
+
+        Raises:
+            Refused: there is none; then it was not added.
+        """
+        node_id, size = signed.node_id, len(signed.encoded)
+        known = node_id in self._newcomers or len(self._by_node[node_id]) == 1
+        if named or self._is_proved(node_id) or not known:
+            self._newcomers.leave(node_id)
+        elif signed.digest in self._by_digest:
+            self._newcomers.add(node_id, network or _claimed(signed.descriptor), size)
+        for gone in self._newcomers.over():
+            self._forget(gone)
+        if self.bytes - self._newcomers.bytes > self._max_bytes:
+            self._make_bytes(node_id)
+        if self.bytes - self._newcomers.bytes > self._max_bytes:
+            self._forget(node_id)
+            raise self._no_room()
+
+    def _make_bytes(self, kept: NodeId) -> None:
+        """Forgets the older descriptors of all nodes but `kept`, and then nodes that are in no view."""
+        for node_id, held in self._by_node.items():
+            if node_id != kept and node_id not in self._newcomers:
+                for old in held[:-1]:
+                    self._drop(old.digest)
+                del held[:-1]
+                if self.bytes - self._newcomers.bytes <= self._max_bytes:
+                    return
+        strangers = [node_id for node_id in self._by_node if node_id != kept and node_id not in self.members]
+        for node_id in strangers:
+            if self.bytes - self._newcomers.bytes <= self._max_bytes:
+                return
+            if node_id not in self._newcomers:
+                self._forget(node_id)
+
+    def _forget(self, node_id: NodeId) -> None:
+        for one in self._by_node.pop(node_id, ()):
+            self._drop(one.digest)
+        self._newcomers.leave(node_id)
 
     def _check_heirs(self, record: Record) -> None:
         """Convicts an identity that named another successor too.
@@ -314,6 +324,8 @@ class DescriptorPool:
 
     def _put(self, record: Record) -> None:
         digest = record.signed.digest
+        if digest not in self._by_digest:
+            self.bytes += len(record.signed.encoded)
         self._by_digest[digest] = record
         if (old := record.signed.descriptor.predecessor) is not None:
             self._heirs.setdefault(old, {})[record.signed.node_id] = digest
@@ -323,9 +335,13 @@ class DescriptorPool:
 
     def _drop(self, digest: bytes) -> None:
         gone = self._by_digest.pop(digest).signed
+        self.bytes -= len(gone.encoded)
+        self._newcomers.shrink(gone.node_id, len(gone.encoded))
         self._forget_heir(gone)
-        self._changes.added.discard(digest)
-        self._changes.removed.add(digest)
+        if digest in self._changes.added:
+            self._changes.added.discard(digest)  # it is on no disk
+        else:
+            self._changes.removed.add(digest)
         self.version += 1
 
     def _forget_heir(self, gone: SignedDescriptor) -> None:
@@ -335,3 +351,8 @@ class DescriptorPool:
         del self._heirs[old][gone.node_id]
         if not self._heirs[old]:
             del self._heirs[old]
+
+
+def _claimed(descriptor: Descriptor) -> bytes:
+    """The /16 that a descriptor says its node is in."""
+    return networks(descriptor.addresses[0].ip)[-1] if descriptor.addresses else b""
