@@ -48,7 +48,7 @@ MAX_IN_FLIGHT = 128
 """Requests without an answer."""
 
 MAX_RECORDS = 2048
-"""Records held: 12 MB of usual size, 34 MB at most."""
+"""Records held: 12 MB of usual size, 28 MB at most."""
 
 MAX_SLEEP_SECONDS = 5.0
 ANY = 1 << 30
