@@ -38,6 +38,10 @@ LEAST_SPAN_SECONDS = 30.0
 
 IDLE_SECONDS = 5.0
 
+TOGETHER_SECONDS = 0.02
+"""Descriptors and ends of tries that come within it are looked at together: whose turn it is takes milliseconds among
+a thousand."""
+
 
 class Reach:
     """Of one certifying directory.
@@ -87,6 +91,7 @@ class Reach:
             try:
                 async with asyncio.timeout(self._wait(now)):
                     await self._wake.wait()
+                await asyncio.sleep(TOGETHER_SECONDS)
             except TimeoutError:
                 continue
 

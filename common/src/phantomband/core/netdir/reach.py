@@ -58,6 +58,8 @@ class Try:
 class _Node:
     wanted: Endpoint
     """Of its newest descriptor."""
+    networks: tuple[bytes, bytes]
+    """/16 and /24 that its tries count for."""
     link_key: bytes
     reached: frozenset[NodeAddress]
     """Where it was reached last with this link key, and is not given up; empty: nowhere."""
@@ -77,15 +79,6 @@ class _Node:
         """Whether it was reached where its newest descriptor says, at one address at least."""
         link_key, addresses = self.wanted
         return self.link_key == link_key and not self.reached.isdisjoint(addresses)
-
-    @property
-    def networks(self) -> tuple[bytes, bytes]:
-        """/16 and /24 that its tries count for: of its first address."""
-        addresses = self.wanted[1]
-        if not addresses:
-            return b"", b""
-        _, near, far = networks(addresses[0].ip)
-        return far, near
 
 
 class Reachability:
@@ -134,7 +127,7 @@ class Reachability:
         """A member of a view, or a directory: reached before we asked."""
         if node_id != self._own:
             endpoint = (link_key, addresses)
-            self._nodes[node_id] = _Node(endpoint, link_key, frozenset(addresses), due, new=False)
+            self._nodes[node_id] = _Node(endpoint, _networks(addresses), link_key, frozenset(addresses), due, new=False)
 
     def note(self, descriptor: Descriptor, now: float) -> None:
         """The newest descriptor of a node: if it was not reached there, it is due now."""
@@ -143,10 +136,11 @@ class Reachability:
         if descriptor.node_id == self._own:
             return
         if node is None:
-            self._nodes[descriptor.node_id] = _Node(endpoint, descriptor.link_key, NOWHERE, now)
+            where = _networks(descriptor.addresses)
+            self._nodes[descriptor.node_id] = _Node(endpoint, where, descriptor.link_key, NOWHERE, now)
         elif node.wanted != endpoint:
             known = node.link_key == descriptor.link_key and node.reached.issuperset(descriptor.addresses)
-            node.wanted, node.new = endpoint, not known
+            node.wanted, node.networks, node.new = endpoint, _networks(descriptor.addresses), not known
             if not known:
                 node.delay, node.failures, node.due = FIRST_RETRY_SECONDS, 0, now
 
@@ -271,6 +265,14 @@ class Reachability:
         lasted = now - node.first_failure >= self._span and node.failures >= GIVE_UP_FAILURES
         if lasted and self._last_success > node.first_failure:
             node.reached, node.delay = NOWHERE, FIRST_RETRY_SECONDS
+
+
+def _networks(addresses: tuple[NodeAddress, ...]) -> tuple[bytes, bytes]:
+    """/16 and /24 of the first address."""
+    if not addresses:
+        return b"", b""
+    _, near, far = networks(addresses[0].ip)
+    return far, near
 
 
 def all_addresses(descriptor: Descriptor) -> int:
