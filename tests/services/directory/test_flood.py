@@ -155,7 +155,7 @@ def test_bogus_descriptors_change_nothing(network_of: Any, virtual: Any, count: 
         assert (sorted(service._pool.digests()), service.view.digest, service._pool.version) == before
         assert grown < MAX_GROWTH_BYTES
         assert len(service._answers._limits) <= 14 * MAX_BUCKETS
-        assert refused[replies.Code.MALFORMED] > count // 5
+        assert refused[replies.Code.MALFORMED] > count // 10, "the rest is more than strangers may ask"
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         per = 1e6 * mark / (count * 3 // 4)
         print(f"{count} requests: {per:.0f} us of CPU each, grown by {grown} bytes, {peak} MiB")
