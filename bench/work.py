@@ -144,8 +144,8 @@ def _descriptor(key: IdentityKey) -> SignedDescriptor:
     made = Descriptor(
         network_id=NETWORK,
         identity=key.public.raw,
-        link_key=bytes(32),
-        onion_key=bytes(32),
+        link_key=bytes((9, *bytes(31))),
+        onion_key=bytes((9, *bytes(31))),
         addresses=(NodeAddress("tcp", "192.0.2.1", 9001), NodeAddress("quic", "192.0.2.1", 9002)),
         exit_policy="accept *:80\naccept *:443",
         bandwidth=10**6,

@@ -39,10 +39,12 @@ addresses = st.builds(
     ).map(lambda values: tuple(sorted(values.items()))),
 )
 ids = st.binary(min_size=32, max_size=32)
+keys = st.binary(min_size=31, max_size=31).map(lambda raw: raw + b"\3")
+"""Of 32 bytes, canonical and of no small order."""
 
 
 @settings(deadline=None)
-@given(bridge=st.builds(BridgeLine, addresses, ids.map(NodeId), ids, ids))
+@given(bridge=st.builds(BridgeLine, addresses, ids.map(NodeId), keys, ids))
 def test_round_trip(bridge: BridgeLine) -> None:
     assert BridgeLine.parse(bridge.text()) == bridge
 
@@ -67,6 +69,8 @@ WRONG = {
     GOOD.replace(":443", ":99999"): "IP:PORT",
     GOOD.replace(NODE, "12ab"): "the node id must be 64 hex digits, not '12ab'",
     GOOD.replace(KEY, "z" * 64): "link-key must be 64 hex digits",
+    GOOD.replace(KEY, "00" * 32): "link-key is of small order",
+    GOOD.replace(KEY, "ff" * 32): "link-key is not written canonically",
     GOOD.replace(f" link-key={KEY}", ""): "link-key= is missing",
     GOOD.replace(f" network={NETWORK}", ""): "network= is missing",
     f"{GOOD} network={NETWORK}": "stands there twice",

@@ -20,7 +20,7 @@ from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.descriptor import Descriptor, SignedDescriptor, sign_descriptor
 from phantomband.core.netdir.epoch import EpochClock
 from phantomband.core.netdir.genesis import DirectoryInfo, Genesis
-from phantomband.core.netdir.pool import Record
+from phantomband.core.netdir.pool_records import Record
 from phantomband.core.netdir.voting_events import BallotKind, Memory
 from phantomband_directory.parts import Batch, Contact, GatewayFacts, NodeSettings, RelayFacts, Saved
 from phantomband_directory.service import DirectoryService

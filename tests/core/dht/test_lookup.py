@@ -18,7 +18,9 @@ OWN = NodeId(b"\xee" * 32)
 
 def people(source: random.Random, count: int) -> list[Contact]:
     return [
-        Contact(NodeId(source.randbytes(32)), source.randbytes(32), source.randbytes(4), 1 + source.randrange(9999))
+        Contact(
+            NodeId(source.randbytes(32)), source.randbytes(31) + b"\1", source.randbytes(4), 1 + source.randrange(9999)
+        )
         for _ in range(count)
     ]
 

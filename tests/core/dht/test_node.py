@@ -51,7 +51,7 @@ class Net:
         self.sent: list[Request] = []
         self.keys = keys
         for at, key in enumerate(keys):
-            own = Contact(key.node_id, bytes([at]) * 32, bytes([10, at, 0, 1]), 9001)
+            own = Contact(key.node_id, bytes([at + 2]) * 32, bytes([10, at, 0, 1]), 9001)
             source = random.Random(at).randbytes
             self.nodes[own.ip] = DirectoryNode(own, IdentityProver(key), verify, source, Parameters(), NOW)
 
@@ -216,7 +216,7 @@ def test_a_flood_of_strangers_is_bounded(keys: list[IdentityKey]) -> None:
     node, source = Net(keys[:1])[0], random.Random(1)
     sent = 0
     for _ in range(500):
-        stranger = Contact(type(keys[0].node_id)(source.randbytes(32)), bytes(32), source.randbytes(4), 9)
+        stranger = Contact(type(keys[0].node_id)(source.randbytes(32)), b"k" * 32, source.randbytes(4), 9)
         effects = node.request(Ping(source.randbytes(16), stranger, False), stranger.ip, NOW)
         sent += sum(isinstance(one, Send) and isinstance(one.message, Ping) for one in effects)
     assert sent == node.parameters.candidates
@@ -225,7 +225,7 @@ def test_a_flood_of_strangers_is_bounded(keys: list[IdentityKey]) -> None:
 
 @pytest.mark.parametrize("prove", [False, True])
 def test_requests_are_as_long_as_their_longest_answer(keys: list[IdentityKey], prove: bool) -> None:
-    six = [Contact(key.node_id, bytes(32), bytes([32, at]) + bytes(14), 9) for at, key in enumerate(keys)]
+    six = [Contact(key.node_id, b"k" * 32, bytes([32, at]) + bytes(14), 9) for at, key in enumerate(keys)]
     proof = IdentityProver(keys[0]).prove(six[0], b"n" * 16, keys[1].node_id) if prove else b""
     pairs: list[tuple[Request, Answer]] = [
         (Ping(b"n" * 16, six[0], prove), Pong(b"n" * 16, proof)),

@@ -19,10 +19,10 @@ P = Parameters(bucket=4, siblings=4, near_limit=1, far_limit=2, far_table_limit=
 def contact(source: random.Random, ip: bytes | None = None, first: int | None = None) -> Contact:
     raw = source.randbytes(32)
     node = raw if first is None else bytes([first]) + raw[1:]
-    return Contact(NodeId(node), source.randbytes(32), ip or source.randbytes(4), 9001)
+    return Contact(NodeId(node), source.randbytes(31) + b"\1", ip or source.randbytes(4), 9001)
 
 
-OWN = Contact(NodeId(bytes(32)), bytes(32), b"\xc0\0\2\1", 1)
+OWN = Contact(NodeId(bytes(32)), b"k" * 32, b"\xc0\0\2\1", 1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,7 +94,7 @@ def test_another_contact_with_the_same_id_changes_nothing() -> None:
     source, table = random.Random(4), RoutingTable(OWN, P)
     real = contact(source)
     table.add(real, 0)
-    other = Contact(real.node_id, bytes(32), b"\1\2\3\4", 7)
+    other = Contact(real.node_id, b"k" * 32, b"\1\2\3\4", 7)
     table.add(other, 1)
     for _ in range(5):
         table.failed(other)

@@ -76,7 +76,7 @@ def test_the_order_in_which_nodes_come_does_not_matter(members: list[Member], ra
 
 def test_old_nodes_stay_and_newcomers_wait() -> None:
     members = [member(i, f"10.0.0.{i}", since=9 - i) for i in range(1, 9)]
-    assert within_caps(members, RULE, SALT) == {node(8), node(7), node(6)}
+    assert within_caps(members, RULE, SALT) == (node(8), node(7), node(6))
 
 
 def test_ties_among_newcomers_are_settled_by_the_salt() -> None:

@@ -96,3 +96,56 @@ def test_a_fork_is_proof(world: Any, certified: CertifiedView, genesis: Any) -> 
         keeper.offer(other.encode(), now_of(certified))
     assert (caught.value.first, caught.value.second, caught.value.culprits) == (certified, other, [1, 3])
     assert keeper.current == certified
+
+
+def follows(world: Any, genesis: Any, epoch: int, previous: bytes, node: int = 2) -> CertifiedView:
+    return world.certify(replace(world.view(genesis, [world.entry(node)], epoch=epoch), previous=previous), [1, 2, 3])  # type: ignore[no-any-return]
+
+
+def test_a_successor_of_the_other_fork_is_proof_and_not_taken(
+    world: Any, genesis: Any, certified: CertifiedView
+) -> None:
+    """Whoever holds one side of a fork must not be led to the other by waiting for an epoch."""
+    other = follows(world, genesis, 6, b"5" * 32)
+    crossing = follows(world, genesis, 7, other.digest)
+    keeper = ViewKeeper(genesis)
+    keeper.offer(certified.encode(), now_of(certified))
+    with pytest.raises(Forked, match=r"epoch 6 has two .* the view of epoch 7 follows; directories 1") as caught:
+        keeper.offer(crossing.encode(), now_of(crossing))
+    assert (caught.value.first, caught.value.second) == (certified, crossing)
+    for epoch in (8, 9):
+        crossing = follows(world, genesis, epoch, crossing.digest)
+        with pytest.raises(Forked):
+            keeper.offer(crossing.encode(), now_of(crossing))
+    assert keeper.current == certified
+    true = follows(world, genesis, 7, certified.digest)
+    assert keeper.offer(true.encode(), now_of(true)), "the side that is held goes on"
+
+
+def test_what_follows_a_second_view_of_the_epoch_held_is_not_taken(
+    world: Any, genesis: Any, certified: CertifiedView
+) -> None:
+    other = follows(world, genesis, 6, b"5" * 32)
+    keeper = ViewKeeper(genesis)
+    keeper.offer(certified.encode(), now_of(certified))
+    with pytest.raises(Forked):
+        keeper.offer(other.encode(), now_of(other))
+    later = follows(world, genesis, 9, other.digest)
+    with pytest.raises(Forked):
+        keeper.offer(later.encode(), now_of(later))
+
+
+def test_views_that_are_certified_late_and_gaps_are_no_forks(
+    world: Any, genesis: Any, certified: CertifiedView
+) -> None:
+    """The view of epoch 7 came too late for most directories; they followed 6 again. Then somebody is away for long."""
+    keeper = ViewKeeper(genesis)
+    assert keeper.offer(certified.encode(), now_of(certified))
+    late = follows(world, genesis, 7, certified.digest)
+    assert keeper.offer(late.encode(), now_of(late))
+    beside = follows(world, genesis, 8, certified.digest)
+    assert keeper.offer(beside.encode(), now_of(beside))
+    away = follows(world, genesis, 11, b"?" * 32)
+    assert keeper.offer(away.encode(), now_of(away))
+    anew = follows(world, genesis, 12, bytes(32))
+    assert keeper.offer(anew.encode(), now_of(anew)), "directories that lost all they had begin with none"

@@ -9,7 +9,8 @@ import pytest
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.netdir import pool as pools
 from phantomband.core.netdir.descriptor import SignedDescriptor, sign_descriptor
-from phantomband.core.netdir.pool import DescriptorPool, Record
+from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.pool_records import Record
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_only_usable_ones_are_voted_for(signed: Any) -> None:
     first = signed(1)
     published = first.descriptor.published
     second = signed(1, published=published + 5, link_key=b"k" * 32)
-    pool = DescriptorPool(usable=lambda descriptor: descriptor.link_key == first.descriptor.link_key)
+    pool = DescriptorPool(reached=lambda descriptor: int(descriptor.link_key == first.descriptor.link_key))
     now = published + 6.0
     pool.add(first, now)
     pool.add(second, now)
@@ -141,7 +142,7 @@ def test_older_than_all_that_is_held_is_refused(signed: Any) -> None:
 
 def test_nodes_that_are_nowhere_make_room_for_others(signed: Any) -> None:
     reached: set[bytes] = set()
-    pool = DescriptorPool(max_nodes=4, usable=lambda descriptor: descriptor.node_id in reached)
+    pool = DescriptorPool(max_nodes=4, reached=lambda descriptor: int(descriptor.node_id in reached))
     member, there = signed(1), signed(2)
     now = now_of(member)
     pool.members = frozenset({member.node_id})

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from phantomband.core.ids import NodeId
-from phantomband.core.netdir.reach import GIVE_UP_FAILURES, Reachability, Try
+from phantomband.core.netdir.address import NodeAddress
+from phantomband.core.netdir.reach import AT_ONCE_OF_NETWORK, GIVE_UP_FAILURES, Reachability, Try
 
 OWN = NodeId(b"o" * 32)
 AGAIN, SPAN = 100.0, 40.0
@@ -137,3 +138,79 @@ def test_newcomers_come_before_members_and_no_more_than_asked_for(world: Any) ->
     newcomers = {world.descriptor(genesis, index).node_id for index in range(5, 10)}
     assert {tried.node_id for tried in first} == newcomers
     assert len(reach.take_due(1.0, 3)) == 3
+
+
+def descriptors(world: Any, hosts: list[str]) -> list[Any]:
+    genesis = world.genesis()
+    return [
+        world.descriptor(genesis, index, addresses=(NodeAddress("tcp", host, 9001),))
+        for index, host in enumerate(hosts)
+    ]
+
+
+def test_networks_take_turns_however_many_nodes_one_has(world: Any) -> None:
+    """Forty that say nothing, in one /16, and one newcomer elsewhere that comes last: it is tried next."""
+    reach = machine()
+    silent = descriptors(world, [f"20.1.{index // 4}.{index}" for index in range(40)])
+    for one in silent:
+        reach.note(one, 0.0)
+    held = reach.take_due(0.0, 16)
+    assert len(held) == AT_ONCE_OF_NETWORK, "no network holds all tries"
+    assert len({tried.addresses[0].ip.packed[:3] for tried in held}) == 4, "its /24 take turns too"
+    honest = world.descriptor(world.genesis(), 50, addresses=(NodeAddress("tcp", "30.1.1.1", 9001),))
+    reach.note(honest, 1.0)
+    assert [tried.node_id for tried in reach.take_due(1.0, 1)] == [honest.node_id]
+
+
+def test_a_network_that_was_served_waits_for_the_others(world: Any) -> None:
+    reach = Reachability(OWN, AGAIN, SPAN)
+    many = descriptors(world, [f"{20 + index % 4}.1.{index}.1" for index in range(24)])
+    for one in many:
+        reach.note(one, 0.0)
+    served = []
+    for turn in range(12):
+        (tried,) = reach.take_due(0.0, 1)
+        served.append(tried.addresses[0].host.partition(".")[0])
+        reach.failed(tried, float(turn), 0.5)
+    assert all(set(served[at : at + 4]) == {"20", "21", "22", "23"} for at in (0, 4, 8))
+
+
+def test_first_tries_come_before_retries_in_a_network(world: Any) -> None:
+    reach = machine()
+    old, new = descriptors(world, ["20.1.1.1", "20.1.1.2"])
+    reach.note(old, 0.0)
+    (tried,) = reach.take_due(0.0, 1)
+    assert tried.first
+    reach.failed(tried, 0.0, 0.5)
+    reach.note(new, 50.0)
+    first, second = reach.take_due(50.0, 2)
+    assert (first.node_id, second.node_id) == (new.node_id, old.node_id)
+    assert (first.first, second.first) == (True, False)
+
+
+def test_an_address_that_says_nothing_is_tried_seldom(world: Any) -> None:
+    reach, now, tries = machine(), 0.0, 0
+    (silent,) = descriptors(world, ["20.1.1.1"])
+    reach.note(silent, 0.0)
+    while now < 300.0:
+        for tried in reach.take_due(now, 1):
+            tries += 1
+            reach.failed(tried, now, 1.0, silent=True)
+        now = reach.deadline() or now
+    assert tries <= 7, "after 0, 5, 20, 80 s and then each `again`"
+
+
+def test_what_is_counted_of_a_try_is_given_back_when_the_node_moves_meanwhile(world: Any) -> None:
+    reach = machine()
+    before, after = descriptors(world, ["20.1.1.1"])[0], descriptors(world, ["30.1.1.1"])[0]
+    for _ in range(3 * AT_ONCE_OF_NETWORK):
+        reach.note(before, 0.0)
+        for tried in reach.take_due(9.0, 9):
+            reach.note(after, 0.0)
+            reach.failed(tried, 9.0, 0.5)
+        for tried in reach.take_due(9.0, 9):
+            reach.note(before, 0.0)
+            reach.succeeded(tried, 9.0, 0.5)
+    assert not reach._under_way
+    reach.retain([])
+    assert not reach._served

@@ -11,7 +11,7 @@ from phantomband_client.bridges import MAX_BRIDGES, StoredBridges
 
 
 def line(number: int, network: str = "ab") -> str:
-    return f"Bridge tls 192.0.2.{number}:443 {number:064x} link-key={'cd' * 32} network={network * 32} sni=example.org"
+    return f"Bridge tls 192.0.2.{number}:443 {number:064x} link-key={'4d' * 32} network={network * 32} sni=example.org"
 
 
 def test_lines_are_kept_in_order_once(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ def key_of(index: int) -> IdentityKey:
 
 
 def key32(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
+    """32 bytes that can be an X25519 key: the top bit is clear."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return digest[:31] + bytes((digest[31] & 0x7F,))
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from phantomband.core.netdir.certified import verify_untrusted
 from phantomband.core.netdir.codec import SIGNATURE_BYTES
 from phantomband.core.netdir.voting_events import BallotKind, Memory
 from phantomband_directory import council
-from phantomband_directory.limits import PEER_BURST, Limits
+from phantomband_directory.limits import TEST_NETWORK
 from phantomband_directory.parts import Saved
 from phantomband_directory.store import FileStore, load_or_create_identity
 
@@ -207,6 +208,28 @@ def test_all_restart_from_disk_and_go_on(network_of: Any, virtual: Any) -> None:
     virtual(main())
 
 
+@pytest.mark.parametrize("stored", [b"", b"no view", b"\1\0\x40\0\0" + bytes(4 * 1024 * 1024)])
+def test_a_stored_view_that_no_reader_takes_is_done_without(stored: bytes, network_of: Any, virtual: Any) -> None:
+    """Whatever a quorum signed or a disk made of it: directories start, or the network could not heal."""
+
+    async def main() -> None:
+        network = network_of(4)
+        for index in range(4):
+            network.node(index)
+        network.start(*range(4))
+        await network.run_to(3)
+        await network.stop(*range(4))
+        for index in range(4):
+            network.nodes[index].store.view = stored
+        network.start(*range(4))
+        assert all("cannot be used" in node.service.status().storage for node in network.nodes.values())
+        await network.run_to(5)
+        assert set(network.view_epochs().values()) == {5}
+        assert not any(node.service.status().storage for node in network.nodes.values())
+
+    virtual(main())
+
+
 def test_watchers_get_each_newer_view(network_of: Any, virtual: Any) -> None:
     async def main() -> None:
         network = network_of(1)
@@ -259,32 +282,25 @@ def test_requests_are_refused_alike_and_limited(network_of: Any, virtual: Any) -
         assert replies.decode_reply_untrusted(other) == replies.Accepted(), "any node takes descriptors"
         vote = network.nodes[5].service.answer(b"\x04junk", b"")
         assert replies.decode_reply_untrusted(vote).code is replies.Code.NOT_HERE
-        busy = [ask(b"\x01" + bytes(8), b"p" * 32) for _ in range(int(PEER_BURST) + 1)][-1]
+        burst = int(TEST_NETWORK.strangers[1] + TEST_NETWORK.reserve[1])
+        busy = [ask(b"\x01" + bytes(8), b"p" * 32) for _ in range(burst + 1)][-1]
         assert isinstance(busy, replies.RefusedReply)
         assert busy.code is replies.Code.BUSY
 
     virtual(main())
 
 
-def test_limits_forget_and_refill() -> None:
-    limits = Limits(frozenset())
-    peer = b"p" * 32
-    assert all(limits.allow(peer, 0.0) for _ in range(int(PEER_BURST)))
-    assert not limits.allow(peer, 0.0)
-    assert limits.allow(peer, 1.0)
-    for index in range(5000):
-        limits.allow(index.to_bytes(32, "big"), 1.0)
-    assert len(limits._buckets) <= 4096
-
-
 def test_files(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "state", b"n" * 32)
     assert (store.load_view(), store.load_memory(), store.load_records()) == (None, Memory(), Saved())
     store.save_view(b"view")
-    store.save_memory(Memory(3, 2, b"d" * 32))
+    store.save_memory(Memory((3,), ((2, b"d" * 32),)))
     again = FileStore(tmp_path / "state", b"n" * 32)
     assert again.load_view() == b"view"
-    assert again.load_memory() == Memory(3, 2, b"d" * 32)
+    assert again.load_memory() == Memory((3,), ((2, b"d" * 32),))
+    old = {"network": (b"n" * 32).hex(), "voted_epoch": 7, "signed_epoch": 6, "signed_digest": "64" * 32}
+    (tmp_path / "state" / "memory.json").write_text(json.dumps(old))
+    assert again.load_memory() == Memory((7,), ((6, b"d" * 32),)), "a file of before epochs were remembered one by one"
     with pytest.raises(UserError, match="another network"):
         FileStore(tmp_path / "state", b"m" * 32).load_memory()
     (tmp_path / "state" / "memory.json").write_text("{}")

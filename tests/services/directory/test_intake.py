@@ -17,7 +17,8 @@ from phantomband.core.netdir import replies, requests
 from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.admission import Admission, AdmissionRule, RateRule, Rung
 from phantomband.core.netdir.descriptor import Descriptor, SignedDescriptor, sign_descriptor
-from phantomband.core.netdir.pool import DescriptorPool, Record
+from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.pool_records import Record
 from phantomband.core.work.equihash import TINY
 from phantomband.core.work.stamp import Challenge
 from phantomband_cli.work.solver import make_stamp

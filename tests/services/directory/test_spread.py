@@ -15,7 +15,7 @@ from phantomband.core.dht.store import Outcome
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir import replies, requests
 from phantomband.core.netdir.descriptor import decode_untrusted, sign_descriptor
-from phantomband.core.netdir.pool import Record
+from phantomband.core.netdir.pool_records import Record
 from phantomband_directory.gossip import MAX_OFFERED
 from phantomband_directory.parts import Contact
 from phantomband_directory.table_driver import Place

@@ -140,7 +140,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_said_and_mends(small_disk: Path) -> None:
     store = FileStore(small_disk / "state", NETWORK)
     store.save_records(BATCH)
-    store.save_memory(Memory(1, 1, b"d" * 32))
+    store.save_memory(Memory((1,), ((1, b"d" * 32),)))
     with (small_disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError) as full:
         while True:
             filler.write(bytes(512))
@@ -150,13 +150,13 @@ def test_a_full_disk_is_said_and_mends(small_disk: Path) -> None:
         store.save_records(big)
     assert full.value.errno == errno.ENOSPC
     with pytest.raises(OSError) as full:
-        store.save_memory(Memory(2, 2, b"e" * 32))
+        store.save_memory(Memory((2,), ((2, b"e" * 32),)))
     assert full.value.errno == errno.ENOSPC
-    assert store.load_memory() == Memory(1, 1, b"d" * 32), "reads go on"
+    assert store.load_memory() == Memory((1,), ((1, b"d" * 32),)), "reads go on"
     assert len(store.load_records().descriptors) == 2
     (small_disk / "filler").unlink()
     store.save_records(big)
-    store.save_memory(Memory(2, 2, b"e" * 32))
+    store.save_memory(Memory((2,), ((2, b"e" * 32),)))
     assert len(FileStore(small_disk / "state", NETWORK).load_records().descriptors) == 22
 
 
@@ -181,17 +181,17 @@ def test_what_is_not_remembered_is_not_sent(network_of: Any) -> None:
     storage = Storage(store, DescriptorPool())
     vote, echo, share = (Broadcast(kind, b"") for kind in (BallotKind.VOTE, BallotKind.ECHO, BallotKind.SIGNATURE))
     fetch = FetchView(1)
-    assert list(storage.sendable([Remember(Memory(1)), vote, echo])) == [vote, echo]
+    assert list(storage.sendable([Remember(Memory((1,))), vote, echo])) == [vote, echo]
     store.full = True
-    assert list(storage.sendable([Remember(Memory(2)), vote, fetch, echo])) == [fetch]
+    assert list(storage.sendable([Remember(Memory((2,))), vote, fetch, echo])) == [fetch]
     assert not storage.may_vote
     assert "No space left" in storage.problem
-    assert list(storage.sendable([Remember(Memory(2, 2, b"d" * 32)), share])) == []
+    assert list(storage.sendable([Remember(Memory((2,), ((2, b"d" * 32),))), share])) == []
     evidence = Evidence(1, BallotKind.VOTE, b"a", b"b")
     assert list(storage.sendable([evidence])) == [evidence]
     store.full = False
     assert list(storage.sendable([])) == [vote, echo, share]
-    assert store.memory == Memory(2, 2, b"d" * 32), "all is remembered before any of it is sent"
+    assert store.memory == Memory((2,), ((2, b"d" * 32),)), "all is remembered before any of it is sent"
     assert storage.may_vote
     assert storage.problem == ""
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote, unquote, urlsplit
 
+from phantomband.core.crypto.dh import check_public_untrusted
 from phantomband.core.errors import Malformed, UserError
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
 from phantomband.core.netdir.address import NodeAddress, parse_ip
@@ -76,6 +77,10 @@ class BridgeLine:
             )
         values = _values(words[3:], hyphens=transport not in TRANSPORTS)
         link_key, network_id = (_hex(name, values.pop(name, None)) for name in KEYS)
+        try:
+            check_public_untrusted(link_key, "link-key")
+        except Malformed as e:
+            raise UserError(f"bridge line: {e}: nobody has such a key. Copy the whole line again") from None
         return cls(_address(transport, place, values), NodeId(_hex("the node id", node)), link_key, network_id)
 
     def text(self) -> str:

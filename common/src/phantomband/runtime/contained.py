@@ -51,11 +51,16 @@ class Contained:
 
         Args: broken: ends what the work was for (its circuit, link or stream); called after an unexpected error.
         """
-        if self._tasks is None:
-            work.close()
-            broken()
-            return
-        self._tasks.create_task(self._run(work, broken))
+        contained = self._run(work, broken)
+        try:
+            if self._tasks is not None:
+                self._tasks.create_task(contained)
+                return
+        except RuntimeError:
+            pass  # its task group is being shut down
+        contained.close()
+        work.close()
+        broken()
 
     async def _run(self, work: Coroutine[Any, Any, None], broken: Callable[[], None]) -> None:
         try:

@@ -72,6 +72,7 @@ class DirectoryNode(Service):
             "unreached": spread.unreached,
             "convicted": spread.convicted,
             "storage_ok": float(not status.storage),
+            "bugs": status.bugs,
         }
 
 

@@ -47,6 +47,7 @@ from phantomband.core.netdir.requests import (
 )
 from phantomband.core.netdir.voting import Voting
 from phantomband.core.netdir.voting_events import BallotKind
+from phantomband.runtime.contained import Contained
 
 from phantomband_directory.intake import Intake
 from phantomband_directory.limits import Limits
@@ -87,28 +88,37 @@ class Answers:
         spread: Spread,
         storage: Storage,
         own: Callable[[], SignedDescriptor | None],
+        contained: Contained,
     ) -> None:
         self._directories = {info.link_key: index for index, info in enumerate(genesis.directories)}
         self._pool, self._intake, self._voting = pool, intake, voting
         self._take_ballot, self._take_change, self._take_vote_held = take_ballot, take_change, take_vote_held
         self._roster, self._spread, self._storage = roster, spread, storage
-        self._own = own
+        self._own, self._contained = own, contained
         self._archive = ViewArchive()
         self._genesis = GenesisReply(genesis_text(roster.sets.genesis).encode("ascii"))
-        self._limits = Limits(frozenset(self._directories))
+        self._limits = Limits(frozenset(self._directories), spread.is_member, test_network=genesis.test_network)
 
     def answer(
         self, raw: bytes, peer: bytes, ip: bytes, view: CertifiedView | None, encoded: bytes | None, now: float
     ) -> bytes:
         """One reply to one request; never raises."""
-        if not self._limits.allow(peer, now):
+        if not self._limits.allow(peer, now, ip):
             return encode_reply(_BUSY)
+        reply = self._reply(raw, peer, ip, view, encoded)
+        self._limits.answered(peer, ip, len(reply), now)
+        return reply
+
+    def _reply(self, raw: bytes, peer: bytes, ip: bytes, view: CertifiedView | None, encoded: bytes | None) -> bytes:
         try:
             return encode_reply(self._serve(decode_request_untrusted(raw), peer, ip, view, encoded))
         except Malformed:
             return encode_reply(_MALFORMED)
         except Refused as e:
             return encode_reply(RefusedReply(Code.FULL, str(e)))
+        except Exception as e:  # noqa: BLE001 - the root of a peer's request: it ends here, not the service
+            self._contained.bug(e)
+            return encode_reply(_MALFORMED)
 
     def _serve(
         self, request: Request, peer: bytes, ip: bytes, view: CertifiedView | None, encoded: bytes | None

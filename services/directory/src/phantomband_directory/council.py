@@ -10,7 +10,7 @@ from phantomband.core.errors import Malformed, Refused
 from phantomband.core.netdir.ballot import Vote, vote_digest
 from phantomband.core.netdir.certified import CertifiedView
 from phantomband.core.netdir.replies import Descriptors, Reply, Votes
-from phantomband.core.netdir.requests import MAX_REQUEST_BYTES, Ballot, GetDescriptors, GetVotes, Request, VoteHeld
+from phantomband.core.netdir.requests import MAX_REQUEST_BYTES, Ballot, GetDescriptors, GetVotes, VoteHeld
 from phantomband.core.netdir.view_diff import newer_request
 from phantomband.core.netdir.voting import Voting
 from phantomband.core.netdir.voting_events import (
@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 MAX_SLEEP_SECONDS = 5.0
 """Longest sleep before the clock is looked at again: system clocks are set, laptops wake up."""
+
+LEAST_JUMP_SECONDS = 1.0
+"""Wall and monotonic time that part by more at once: the clock was set, or the machine slept."""
 
 BALLOT_ATTEMPTS = 3
 """Times that a VOTE, ECHO or SIGNATURE is sent to a peer that does not answer."""
@@ -66,15 +69,16 @@ class Council:
         self.voting = voting
         self._index, self._peers, self._intake, self._storage = index, peers, intake, storage
         self._desk, self._take_view, self._now = desk, take_view, now
-        self._group: asyncio.TaskGroup | None = None
+        self._ahead: float | None = None
+        """Wall time less monotonic time, when it was last looked at."""
         self.clock_trouble = ""
         """Whose clock is off; empty when none is known to be."""
 
-    async def run(self, group: asyncio.TaskGroup) -> None:
-        """Votes until cancelled; calls to others are tasks of `group`."""
-        self._group = group
+    async def run(self) -> None:
+        """Votes until cancelled."""
         while True:
-            now = self._now()
+            now = self._time()
+            self._check_clocks()
             self._carry_out(self.voting.tick(now))
             await asyncio.sleep(min(MAX_SLEEP_SECONDS, max(0.001, self.voting.deadline(now) - self._now())))
 
@@ -84,23 +88,36 @@ class Council:
         Raises:
             Malformed: it is none.
         """
-        self._carry_out(self.voting.handle(BallotReceived(kind, data, sender), self._now()))
+        self._carry_out(self.voting.handle(BallotReceived(kind, data, sender), self._time()))
         self._check_clocks()
 
     def take_vote_held(self, held: VoteHeld) -> None:
         """That directory has a vote that was too long to send."""
-        self._carry_out(self.voting.vote_held(held.epoch, held.directory, held.digest, self._now()))
+        self._carry_out(self.voting.vote_held(held.epoch, held.directory, held.digest, self._time()))
 
     def descriptors_added(self) -> None:
         """There are more nodes to vote for."""
-        self._carry_out(self.voting.handle(DescriptorsAdded(), self._now()))
+        self._carry_out(self.voting.handle(DescriptorsAdded(), self._time()))
 
     def view_arrived(self, certified: CertifiedView) -> None:
         """A newer view came from elsewhere."""
-        self._carry_out(self.voting.handle(ViewArrived(certified), self._now()))
+        self._carry_out(self.voting.handle(ViewArrived(certified), self._time()))
+
+    def _time(self) -> float:
+        """The time, after a look at whether the clock was set since the last one."""
+        now = self._now()
+        try:
+            ahead = now - asyncio.get_running_loop().time()
+        except RuntimeError:  # outside of the loop there is nothing to compare with
+            return now
+        jump = 0.0 if self._ahead is None else ahead - self._ahead
+        self._ahead = ahead
+        if abs(jump) > LEAST_JUMP_SECONDS:
+            self.voting.clock_jumped(jump, now)
+        return now
 
     def _check_clocks(self) -> None:
-        trouble = self.voting.clocks.trouble(self._now())
+        trouble = self.voting.clock_trouble(self._now())
         if trouble != self.clock_trouble:
             self.clock_trouble = trouble
             log.warning(trouble or "clocks agree again")
@@ -112,15 +129,15 @@ class Council:
                 case Broadcast(kind, data):
                     message = self._message(kind, data)
                     for index in self._peers.others(self._index):
-                        self._spawn(index, message, BALLOT_ATTEMPTS)
+                        self._peers.spawn(index, message, BALLOT_ATTEMPTS)
                 case FetchDescriptors(index, digests):
                     for at in range(0, len(digests), DESCRIPTORS_AT_ONCE):
                         some = GetDescriptors(digests[at : at + DESCRIPTORS_AT_ONCE])
-                        self._spawn(index, some, 1, self._take_descriptors)
+                        self._peers.spawn(index, some, 1, self._take_descriptors)
                 case FetchVotes(index, epoch, digests):
-                    self._spawn(index, GetVotes(epoch, digests), 1, self._take_votes)
+                    self._peers.spawn(index, GetVotes(epoch, digests), 1, self._take_votes)
                 case FetchView(index):
-                    self._spawn(index, newer_request(self._desk.current), 1, self._take_view)
+                    self._peers.spawn(index, newer_request(self._desk.current), 1, self._take_view)
                 case Certified(certified):
                     self._desk.accept(certified)
                 case Evidence(index, kind, first, second):
@@ -131,10 +148,6 @@ class Council:
         if len(data) < MAX_REQUEST_BYTES:
             return Ballot(kind, data)
         return VoteHeld(Vote.decode_untrusted(data).epoch, self._index, vote_digest(data))
-
-    def _spawn(self, index: int, request: Request, attempts: int, then: Callable[[Reply], None] | None = None) -> None:
-        if self._group is not None:
-            self._peers.spawn(self._group, index, request, attempts, then)
 
     def _take_descriptors(self, reply: Reply) -> None:
         for raw in reply.items if isinstance(reply, Descriptors) else ():

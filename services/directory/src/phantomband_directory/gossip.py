@@ -18,7 +18,8 @@ from phantomband.core.dht.reconcile import ItemSet, Reconciliation, answer_untru
 from phantomband.core.errors import Forged, Malformed, Refused
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.path import uniform_below
-from phantomband.core.netdir.pool import DescriptorPool, Record
+from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.pool_records import Record
 from phantomband.core.netdir.replies import (
     Accepted,
     Code,
@@ -129,6 +130,8 @@ class Gossip:
 
     def answer_untrusted(self, ranges: bytes, peer: bytes) -> Reply:
         """Answers a RECONCILE of a member.
+
+        Args: peer: whose budget it counts for: its link key, or its network.
 
         Raises:
             Malformed: it is none.

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from phantomband.core.errors import Forged, Malformed, Refused
-from phantomband.core.netdir.address import IPAddress
-from phantomband.core.netdir.admission import Admission
+from phantomband.core.netdir.admission import VOUCHED, Admission, Source, network_of
 from phantomband.core.netdir.descriptor import MAX_DESCRIPTOR_BYTES, SignedDescriptor, descriptor_digest
-from phantomband.core.netdir.pool import DescriptorPool, Record
+from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.pool_records import Record
 
 
 class Intake:
@@ -31,11 +31,11 @@ class Intake:
         self.refused: Counter[str] = Counter()
         """Descriptors not taken, by kind of error."""
 
-    def take_untrusted(self, stamp: bytes, raw: bytes, source: IPAddress | None = None) -> SignedDescriptor:
+    def take_untrusted(self, stamp: bytes, raw: bytes, source: Source = VOUCHED) -> SignedDescriptor:
         """Takes a descriptor up the ladder and into the pool.
 
         Args:
-            source: whose link it came over; None for a peer whose rate is bounded by its key.
+            source: whose rate it counts for; VOUCHED: it was asked for, or its sender's is bounded by its key.
 
         Returns: the descriptor as it is held, new or not.
 
@@ -53,7 +53,7 @@ class Intake:
                 self._pool.restamp(held.signed.digest, stamp)
                 return held.signed
             self._pool.check(descriptor, now)
-            return self._add(self._admission.verify_untrusted(raw), stamp)
+            return self._add(self._admission.verify_untrusted(raw), stamp, network=network_of(source))
         except (Malformed, Refused) as e:
             self.refused[type(e).__name__] += 1
             raise
@@ -101,8 +101,10 @@ class Intake:
     def _held(self, raw: bytes) -> Record | None:
         return self._pool.record(descriptor_digest(raw)) if len(raw) <= MAX_DESCRIPTOR_BYTES else None
 
-    def _add(self, signed: SignedDescriptor, stamp: bytes = b"", *, named: bool = False) -> SignedDescriptor:
-        if self._pool.add(signed, self._now(), stamp, named=named):
+    def _add(
+        self, signed: SignedDescriptor, stamp: bytes = b"", *, named: bool = False, network: bytes = b""
+    ) -> SignedDescriptor:
+        if self._pool.add(signed, self._now(), stamp, named=named, network=network):
             self._added(signed)
         return signed
 
@@ -112,7 +114,7 @@ class Intake:
         descriptor = (
             held.signed.descriptor
             if held is not None
-            else self._admission.check_unverified(stamp, raw, None, self._now())
+            else self._admission.check_unverified(stamp, raw, VOUCHED, self._now())
         )
         return descriptor.node_id, descriptor.published
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.replies import Reply, decode_reply_untrusted
 from phantomband.core.netdir.requests import Request, encode_request
+from phantomband.runtime.contained import Contained
 
 from phantomband_directory.parts import Contact, PeerNetwork
 
@@ -25,7 +27,8 @@ FIRST_RETRY_SECONDS = 0.2
 class Peers:
     """The other directories, by their position in the genesis set."""
 
-    def __init__(self, genesis: Genesis, network: PeerNetwork) -> None:
+    def __init__(self, genesis: Genesis, network: PeerNetwork, contained: Contained) -> None:
+        self._contained = contained
         self._contacts = [Contact.of(directory) for directory in genesis.directories]
         self._network = network
         self._in_flight: Counter[int] = Counter()
@@ -47,30 +50,31 @@ class Peers:
 
     def spawn(
         self,
-        group: asyncio.TaskGroup,
         index: int,
         request: Request,
         attempts: int = 1,
         then: Callable[[Reply], None] | None = None,
     ) -> None:
-        """Calls in a task of `group`, trying again while there is no reply; `then` is given the reply."""
+        """Calls in a task, trying again while there is no reply; `then` is given the reply."""
         if self._in_flight[index] >= MAX_IN_FLIGHT:
             self.dropped += 1
             return
         self._in_flight[index] += 1
-        group.create_task(self._attempts(index, request, attempts, then))
+        self._contained.spawn(self._attempts(index, request, attempts, then), partial(self._ended, index))
 
     async def _attempts(
         self, index: int, request: Request, attempts: int, then: Callable[[Reply], None] | None
     ) -> None:
-        try:
-            for attempt in range(attempts):
-                if attempt:
-                    await asyncio.sleep(FIRST_RETRY_SECONDS * 2 ** (attempt - 1))
-                reply = await self.call(index, request)
-                if reply is not None:
-                    if then is not None:
-                        then(reply)
-                    return
-        finally:
-            self._in_flight[index] -= 1
+        for attempt in range(attempts):
+            if attempt:
+                await asyncio.sleep(FIRST_RETRY_SECONDS * 2 ** (attempt - 1))
+            reply = await self.call(index, request)
+            if reply is not None:
+                if then is not None:
+                    then(reply)
+                break
+        self._ended(index)
+
+    def _ended(self, index: int) -> None:
+        """A call came to its end, or to an unexpected error."""
+        self._in_flight[index] -= 1

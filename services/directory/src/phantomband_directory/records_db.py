@@ -33,10 +33,11 @@ T = TypeVar("T")
 
 PAGE_BYTES = 4096
 MAX_PAGES = 65_536
-"""256 MiB: several times what the limits of pool, table and evidence allow."""
+"""256 MiB: more than the limits of pool, convictions and evidence come to, each row rounded up to whole pages."""
 
-MAX_EVIDENCE = 256
-"""Rows of evidence; beyond it more is only counted: a liar must not fill the disk."""
+MAX_EVIDENCE, MAX_EVIDENCE_BYTES = 256, 32 * 1024 * 1024
+"""Rows of evidence, and bytes of all: two votes may have 3 MB. Beyond it more is only counted: a liar must not fill the
+disk."""
 
 CHECK_BYTES = 8
 
@@ -86,8 +87,8 @@ class RecordsDb:
 
     def save_evidence(self, name: str, first: bytes, second: bytes) -> None:
         def write(db: sqlite3.Connection) -> None:
-            (count,) = db.execute("SELECT count(*) FROM evidence").fetchone()
-            if count < MAX_EVIDENCE:
+            count, size = db.execute("SELECT count(*), total(length(first) + length(second)) FROM evidence").fetchone()
+            if count < MAX_EVIDENCE and size + len(first) + len(second) <= MAX_EVIDENCE_BYTES:
                 db.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", (name, first, second))
 
         self._with(write)

@@ -23,12 +23,12 @@ from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.measures import Measures
 from phantomband.core.netdir.path import uniform_below
 from phantomband.core.netdir.pool import PUNISHED_EPOCHS, DescriptorPool
-from phantomband.core.netdir.reach import Reachability
 from phantomband.core.netdir.replies import Changes, Reply
 from phantomband.core.netdir.requests import GetChanges, SubmitChange, VoteHeld
 from phantomband.core.netdir.view_diff import newer_request
 from phantomband.core.netdir.voting import Voting
 from phantomband.core.netdir.voting_events import BallotKind
+from phantomband.runtime.contained import Contained
 
 from phantomband_directory.announcer import Announcer
 from phantomband_directory.answers import Answers
@@ -36,7 +36,7 @@ from phantomband_directory.council import BALLOT_ATTEMPTS, MAX_SLEEP_SECONDS, Co
 from phantomband_directory.intake import Intake
 from phantomband_directory.parts import NodeParts, NodeSettings, PeerNetwork, Store
 from phantomband_directory.peers import Peers
-from phantomband_directory.reach import Reach, again_seconds, span_seconds
+from phantomband_directory.reach import Reach, machine_for
 from phantomband_directory.roster import Roster
 from phantomband_directory.spread import Spread
 from phantomband_directory.stamps import Solver, Stamps
@@ -85,22 +85,24 @@ class DirectoryService:
         self._roster = Roster(genesis, store, now)
         self.measures = Measures()
         self._observed = now()
-        self._group: asyncio.TaskGroup | None = None
+        self._contained = Contained()
         self._poll_offset = 0.0
         self._seen = FirstSeen()
-        self._reachability = Reachability(key.node_id, again_seconds(genesis), span_seconds(genesis))
+        self._reachability = machine_for(genesis, key.node_id)
         punished = PUNISHED_EPOCHS * float(genesis.clock.epoch_seconds)
-        self._pool = DescriptorPool(punished_seconds=punished, usable=self._reachability.is_reached)
+        self._pool = DescriptorPool(punished_seconds=punished, reached=self._reachability.mask)
         self._storage = Storage(store, self._pool)
         self._admission = Admission(genesis.network_id, rule_of(genesis), genesis.terms.difficulty.floor)
         self._intake = Intake(self._pool, self._admission, now, self._descriptor_added)
         self._stamps = Stamps(genesis, key.node_id, solver, self._stamp_changed)
         self._desk = ViewDesk(self._roster.sets, store.load_view(), self._storage, now, self._view_changed)
+        if self._desk.remembered is not None:
+            self._pool.members = frozenset(entry.node_id for entry in self._desk.remembered.view.entries)
         saved = self._storage.load(now())
         self._published = saved.published
         self._spread = Spread(
             genesis, key, self._pool, self._intake, self._storage, network, saved.contacts, now, random,
-            work=self._admission.asks_work, listed=settings.listed,
+            self._contained, work=self._admission.asks_work, listed=settings.listed,
         )  # fmt: skip
         self._take_set(self._roster.in_force)
         if self._desk.current is not None:
@@ -112,11 +114,14 @@ class DirectoryService:
         self._genesis, self._index = genesis, genesis.index_of(self._key.node_id)
         if self._index is not None and not self._settings.listed:
             raise UserError("a directory of the genesis file cannot be an unlisted bridge. Remove `bridge = true`")
-        self._peers = Peers(genesis, self._network)
+        self._peers = Peers(genesis, self._network, self._contained)
         self._council = None if self._index is None else self._make_council(genesis, self._index)
         reach = None
         if self._council is not None:
-            reach = Reach(genesis, self._reachability, self._network, self._now, self._random, self._node_reached)
+            reach = Reach(
+                genesis, self._reachability, self._network, self._now, self._random, self._node_reached,
+                self._contained,
+            )  # fmt: skip
             reach.begin(self._desk.remembered, self._pool)
         self._spread.take_set(genesis, reach)
         self._announcer = Announcer(
@@ -126,7 +131,7 @@ class DirectoryService:
         self._answers = Answers(
             genesis, self._pool, self._intake, None if self._council is None else self._council.voting,
             self._take_ballot, self._take_change, self._take_vote_held, self._roster, self._spread, self._storage,
-            lambda: self._announcer.current,
+            lambda: self._announcer.current, self._contained,
         )  # fmt: skip
 
     def _make_council(self, genesis: Genesis, index: int) -> Council:
@@ -166,6 +171,7 @@ class DirectoryService:
             bad=tuple(n for n, m in self.measures.by_node.items() if m.quality < 0.5),
             spread=self._spread.status(),
             storage=self._storage.problem,
+            bugs=self._contained.bugs,
         )
 
     async def run(self) -> None:
@@ -200,17 +206,18 @@ class DirectoryService:
             self.measures.add(node, returned, lost, delay)
 
     async def _run_set(self) -> None:
+        keep = self._contained.keep
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self._contained.start(group)
             group.create_task(self._await_next_set())
             if self._settings.listed:
-                group.create_task(self._stamps.run())
-            group.create_task(self._announcer.run())
+                group.create_task(keep(self._stamps.run))
+            group.create_task(keep(self._announcer.run))
             group.create_task(self._spread.run())
             if self._council is not None:
-                group.create_task(self._council.run(group))
+                group.create_task(keep(self._council.run))
             if self._peers.others(self._index):
-                group.create_task(self._poll())
+                group.create_task(keep(self._poll))
 
     async def _await_next_set(self) -> None:
         while self._roster.in_force.set_id == self._genesis.set_id:  # noqa: ASYNC110 - it waits for a time of the clock
@@ -256,19 +263,19 @@ class DirectoryService:
 
     def _take_change(self, raw: bytes) -> None:
         """A change that was handed in goes to all directories, those included that it adds."""
-        if not self._roster.offer_untrusted(raw, submitted=True) or self._group is None:
+        if not self._roster.offer_untrusted(raw, submitted=True):
             return
         log.info("a change of the directory set was taken; it acts at epoch %d", self._roster.sets.changes[-1].acts_at)
         for genesis in (self._genesis, self._roster.sets.newest):
-            peers = Peers(genesis, self._network)
+            peers = Peers(genesis, self._network, self._contained)
             for index in peers.others(genesis.index_of(self._key.node_id)):
-                peers.spawn(self._group, index, SubmitChange(raw), BALLOT_ATTEMPTS)
+                peers.spawn(index, SubmitChange(raw), BALLOT_ATTEMPTS)
 
     def _ask_for_changes(self) -> None:
         others = self._peers.others(self._index)
-        if others and self._group is not None:
+        if others:
             request = GetChanges(self._roster.sets.next_number)
-            self._peers.spawn(self._group, self._drawn(others), request, 1, self._take_changes)
+            self._peers.spawn(self._drawn(others), request, 1, self._take_changes)
 
     def _take_changes(self, reply: Reply) -> None:
         for raw in reply.items if isinstance(reply, Changes) else ():

@@ -14,19 +14,23 @@ from phantomband.core.crypto.sign import Signer
 from phantomband.core.dht.descriptor_record import verify_record_untrusted
 from phantomband.core.dht.record import SignedRecord
 from phantomband.core.ids import NodeId
-from phantomband.core.netdir.address import IPAddress, NodeAddress
+from phantomband.core.netdir.address import NodeAddress
+from phantomband.core.netdir.admission import VOUCHED, Source
 from phantomband.core.netdir.certified import CertifiedView
 from phantomband.core.netdir.descriptor import SignedDescriptor
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.path import uniform_below
-from phantomband.core.netdir.pool import DescriptorPool, Record
+from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.pool_records import Record
 from phantomband.core.netdir.replies import Code, RefusedReply, Reply, TableReply
 from phantomband.core.netdir.requests import GetRecords, Reconcile, Request, Table
+from phantomband.runtime.contained import Contained
 
 from phantomband_directory.gossip import Gossip
 from phantomband_directory.intake import Intake
+from phantomband_directory.limits import share_of
 from phantomband_directory.parts import Contact, PeerNetwork
-from phantomband_directory.reach import Reach, is_public
+from phantomband_directory.reach import Reach, is_public_network
 from phantomband_directory.status import SpreadStatus
 from phantomband_directory.storage import Storage
 from phantomband_directory.table_driver import TableDriver
@@ -45,6 +49,9 @@ NEW_NETWORK_SECONDS = 15.0
 
 UPKEEP_SECONDS = 2.0
 """Between two looks at what has expired and what is to be saved."""
+
+JUMP_SECONDS = 60.0
+"""So long after the clock was set nothing is forgotten as expired: it may be set back, and then all would be gone."""
 
 CONTACTS_SECONDS = 60.0
 """Between two times that the table's contacts are saved, and that missing records are searched."""
@@ -76,17 +83,18 @@ class Spread:
         remembered: list[bytes],
         now: Callable[[], float],
         random: RandomSource,
+        contained: Contained,
         *,
         work: bool,
         listed: bool = True,
     ) -> None:
-        self._listed = listed
+        self._listed, self._contained = listed, contained
         self._pool, self._intake, self._storage = pool, intake, storage
         self._now, self._random = now, random
         self._node_id = key.node_id
         self._regular_start = genesis.clock.regular_start
         self._own: Record | None = None
-        self._source: IPAddress | None = None
+        self._source: Source = VOUCHED
         self._view = asyncio.Event()
         self.take_set(genesis, None)
         self._members: dict[NodeId, Contact] = {}
@@ -97,7 +105,7 @@ class Spread:
         )  # fmt: skip
         self._table = TableDriver(
             key, network, self._verify_untrusted, self._addresses, self._start, remembered, self._lacking, now, random,
-            test_network=genesis.test_network, public=is_public(genesis),
+            contained, test_network=genesis.test_network, public=is_public_network(genesis),
         )  # fmt: skip
 
     def take_set(self, genesis: Genesis, reach: Reach | None) -> None:
@@ -121,17 +129,18 @@ class Spread:
 
     async def run(self) -> None:
         """Until cancelled; what is unsaved is saved then."""
+        keep = self._contained.keep
         if not self._listed:
-            await self._upkeep()
+            await keep(self._upkeep)
         try:
             async with asyncio.TaskGroup() as group:
                 if self._reach is not None:
-                    group.create_task(self._reach.run())
-                group.create_task(self._upkeep())
-                group.create_task(self._table.run())
+                    group.create_task(keep(self._reach.run))
+                group.create_task(keep(self._upkeep))
+                group.create_task(keep(self._table.run))
                 await self._settle()
                 self._table.begin()
-                group.create_task(self._gossip.run())
+                group.create_task(keep(self._gossip.run))
         finally:
             self._storage.flush(self._table.saved())
 
@@ -170,10 +179,21 @@ class Spread:
             or any(peer == place.link_key for place in self._table.contacts)
         )
 
-    def source(self, peer: bytes, ip: bytes) -> IPAddress | None:
-        """Whose rate a descriptor that `peer` hands in counts for: nobody's if we know the peer, whose key has a rate
-        of its own; else its address."""
-        return None if self.knows(peer) or not ip else ipaddress.ip_address(ip)
+    def is_member(self, peer: bytes) -> bool:
+        """Whether a link key belongs to a node of the newest view: then it has shares of its own. A place in the table
+        is no such thing, since ids there cost nothing."""
+        return peer in self._member_keys
+
+    def source(self, peer: bytes, ip: bytes) -> Source:
+        """Whose rate a descriptor that `peer` hands in counts for: nobody's if it is a directory or in the view, whose
+        requests are counted by its key; else its network's, or that of all without an address."""
+        if peer and (peer in self._member_keys or any(peer == one.link_key for one in self._directories.values())):
+            return VOUCHED
+        return ipaddress.ip_address(ip) if ip else None
+
+    def _share(self, peer: bytes, ip: bytes) -> bytes:
+        """What a peer's gossip counts for."""
+        return peer if self.source(peer, ip) is VOUCHED else b"".join(share_of(ip))
 
     def answer_untrusted(self, request: Table | Reconcile | GetRecords, peer: bytes, ip: bytes) -> Reply:
         """Serves table and gossip.
@@ -190,8 +210,8 @@ class Spread:
         if not self.knows(peer):
             return _NOT_FOR_YOU
         if isinstance(request, Reconcile):
-            return self._gossip.answer_untrusted(request.ranges, peer)
-        return self._gossip.records(request.nodes, peer)
+            return self._gossip.answer_untrusted(request.ranges, self._share(peer, ip))
+        return self._gossip.records(request.nodes, self._share(peer, ip))
 
     async def ask_anyone(self, request: Request) -> Reply | None:
         """One request to a peer drawn at random; None if it gives no reply."""
@@ -201,7 +221,7 @@ class Spread:
 
     def _verify_untrusted(self, encoded: bytes) -> SignedRecord:
         """Each record that comes by the table goes into the pool, or is not taken."""
-        source, self._source = self._source, None
+        source, self._source = self._source, VOUCHED
         return verify_record_untrusted(encoded, lambda stamp, raw: self._intake.take_untrusted(stamp, raw, source))
 
     def _addresses(self, node_id: NodeId, link_key: bytes) -> tuple[NodeAddress, ...]:
@@ -231,6 +251,10 @@ class Spread:
 
     # --- upkeep
 
+    def _ahead(self) -> float:
+        """Wall time less monotonic time."""
+        return self._now() - asyncio.get_running_loop().time()
+
     async def _settle(self) -> None:
         """Leaves the first seconds of a new network to its first view."""
         try:
@@ -242,10 +266,14 @@ class Spread:
 
     async def _upkeep(self) -> None:
         saved_contacts = self._now()
+        ahead, settled = self._ahead(), 0.0
         while True:
             await asyncio.sleep(UPKEEP_SECONDS)
-            now = self._now()
-            self._pool.prune(now)
+            now, monotonic = self._now(), asyncio.get_running_loop().time()
+            if abs(self._ahead() - ahead) > UPKEEP_SECONDS:
+                ahead, settled = self._ahead(), monotonic + JUMP_SECONDS
+            if monotonic >= settled:
+                self._pool.prune(now)
             if self._reach is not None:
                 held = {one.node_id for one in self._pool.newest()}
                 self._reach.machine.retain(held | self._members.keys() | self._directories.keys())

@@ -54,3 +54,5 @@ class Status:
     spread: SpreadStatus
     storage: str
     """What does not work with the disk; empty if all does."""
+    bugs: int
+    """Errors that nobody expected; each ended one peer's request or began a loop anew."""

@@ -14,7 +14,8 @@ from functools import partial
 
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.netdir.descriptor import SignedDescriptor, decode_unverified, descriptor_digest
-from phantomband.core.netdir.pool import Changes, Conviction, DescriptorPool, Record
+from phantomband.core.netdir.pool import DescriptorPool
+from phantomband.core.netdir.pool_records import Changes, Conviction, Record
 from phantomband.core.netdir.voting_events import Broadcast, Certified, Effect, Memory, Remember
 
 from phantomband_directory.parts import Batch, Saved, SavedConviction, StampedBytes, Store
@@ -114,6 +115,11 @@ class Storage:
                 return
             self._unsaved, contacts = left, None
 
+    def report(self, what: str, problem: str) -> None:
+        """Something on disk cannot be used, until it is written anew."""
+        log.error(problem)
+        self._problems[what] = f"{what}: {problem}"
+
     def _save(self, batch: Batch, left: Changes) -> None:
         """Adds to `left` all that was written before, if it is lost."""
         if self._store.save_records(batch):
@@ -141,8 +147,9 @@ class Storage:
 
     def _merge(self, new: Changes) -> None:
         old = self._unsaved
+        never_written = old.added & new.removed
         old.added = (old.added - new.removed) | new.added
-        old.removed = (old.removed - new.added) | new.removed
+        old.removed = (old.removed - new.added) | (new.removed - never_written)
         old.convicted = (old.convicted - new.acquitted) | new.convicted
         old.acquitted = (old.acquitted - new.convicted) | new.acquitted
 

@@ -2,7 +2,8 @@
 
     identity            64 bytes, secret, mode 0600
     view                certified view (core/netdir/certified.py)
-    memory.json         {"network": hex, "voted_epoch": n, "signed_epoch": n, "signed_digest": hex}
+    memory.json         {"network": hex, "voted": [n], "voted_to": n, "signed": [[n, hex]], "signed_to": n}; older files
+                        have {"network", "voted_epoch", "signed_epoch", "signed_digest"}
     changes             (length 4 | change of the directory set) *
     directory.db        descriptors, contacts, evidence (records_db.py)
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.crypto.sign import IDENTITY_PRIVATE_BYTES, IdentityKey
@@ -76,14 +78,14 @@ class FileStore:
         Raises:
             UserError: the file is damaged: forgetting could make this directory sign twice.
         """
-        raw = self._read("memory.json", 4096)
+        raw = self._read("memory.json", 64 * 1024)
         if raw is None:
             return Memory()
         path = self._directory / "memory.json"
         try:
             data = json.loads(raw)
             network = bytes.fromhex(data["network"])
-            memory = Memory(int(data["voted_epoch"]), int(data["signed_epoch"]), bytes.fromhex(data["signed_digest"]))
+            memory = _memory_of(data)
         except (ValueError, KeyError, TypeError) as e:
             remedy = "Restore it from a backup, or remove it once the present epoch is over."
             raise UserError(f"{path}: damaged. {remedy}") from e
@@ -94,9 +96,10 @@ class FileStore:
     def save_memory(self, memory: Memory) -> None:
         data = {
             "network": self._network_id.hex(),
-            "voted_epoch": memory.voted_epoch,
-            "signed_epoch": memory.signed_epoch,
-            "signed_digest": memory.signed_digest.hex(),
+            "voted": list(memory.voted),
+            "voted_to": memory.voted_to,
+            "signed": [[epoch, digest.hex()] for epoch, digest in memory.signed],
+            "signed_to": memory.signed_to,
         }
         write_whole(self._directory / "memory.json", json.dumps(data).encode())
 
@@ -138,3 +141,14 @@ class FileStore:
             return None
         except OSError as e:
             raise UserError(f"{path}: cannot read: {e.strerror}. Check its owner and mode.") from e
+
+
+def _memory_of(data: dict[str, Any]) -> Memory:
+    """Raises: ValueError, KeyError or TypeError: it is none."""
+    if "voted_epoch" in data:
+        voted, signed = int(data["voted_epoch"]), int(data["signed_epoch"])
+        digest = bytes.fromhex(data["signed_digest"])
+        return Memory((voted,) if voted else (), ((signed, digest),) if signed else ())
+    signed_views = tuple(sorted((int(epoch), bytes.fromhex(digest)) for epoch, digest in data["signed"]))
+    voted_epochs = tuple(sorted(int(epoch) for epoch in data["voted"]))
+    return Memory(voted_epochs, signed_views, int(data["voted_to"]), int(data["signed_to"]))

@@ -32,10 +32,12 @@ from phantomband.core.dht.record import SignedRecord, Verify, record_key
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.address import NodeAddress
-from phantomband.core.netdir.pool import Record
+from phantomband.core.netdir.pool_records import Record
+from phantomband.core.netdir.public_address import is_public
 from phantomband.core.netdir.replies import TableReply, decode_reply_untrusted
 from phantomband.core.netdir.requests import Table, encode_request
 from phantomband.core.wire import Reader
+from phantomband.runtime.contained import Contained
 
 from phantomband_directory.parts import Contact, PeerNetwork
 
@@ -46,7 +48,7 @@ MAX_IN_FLIGHT = 128
 """Requests without an answer."""
 
 MAX_RECORDS = 2048
-"""Records held: 12 MB of usual size, 34 MB at most."""
+"""Records held: 12 MB of usual size, 28 MB at most."""
 
 MAX_SLEEP_SECONDS = 5.0
 ANY = 1 << 30
@@ -87,7 +89,7 @@ class TableDriver:
         start: whom to begin with: contacts of an earlier run come by `remembered`.
         remembered: encoded contacts.
         lacking: nodes whose records are wanted.
-        public: only global addresses are asked.
+        public: only public addresses are asked.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class TableDriver:
         lacking: Callable[[], list[NodeId]],
         now: Callable[[], float],
         random: RandomSource,
+        contained: Contained,
         *,
         test_network: bool,
         public: bool,
@@ -116,7 +119,7 @@ class TableDriver:
         self._joined = 0.0
         self._publish_from = 0.0
         self._begun = False
-        self._group: asyncio.TaskGroup | None = None
+        self._contained = contained
         self._changed = asyncio.Event()
 
     # --- what others ask of it
@@ -192,19 +195,17 @@ class TableDriver:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            while True:
-                self._changed.clear()
-                node, now = self._node, self._now()
-                if node is not None:
-                    self._step(node, now)
-                wait = MAX_SLEEP_SECONDS if node is None else max(0.01, node.deadline - now)
-                try:
-                    async with asyncio.timeout(min(wait, MAX_SLEEP_SECONDS)):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
+        while True:
+            self._changed.clear()
+            node, now = self._node, self._now()
+            if node is not None:
+                self._step(node, now)
+            wait = MAX_SLEEP_SECONDS if node is None else max(0.01, node.deadline - now)
+            try:
+                async with asyncio.timeout(min(wait, MAX_SLEEP_SECONDS)):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
 
     def _step(self, node: DirectoryNode, now: float) -> None:
         self._join(node, now)
@@ -243,8 +244,7 @@ class TableDriver:
         for effect in effects:
             match effect:
                 case Send(place, message) if isinstance(message, Ping | Find | Get | StoreRequest):
-                    if self._group is not None:
-                        self._group.create_task(self._ask(place, message))
+                    self._contained.spawn(self._ask(place, message))
                 case _:
                     pass  # the record of a search was taken when it was verified
 
@@ -262,7 +262,7 @@ class TableDriver:
 
     async def _answer_of(self, place: Place, message: TableRequest) -> Answer | None:
         """None: nobody there, somebody elsewhere, or nonsense."""
-        if self._public and not ipaddress.ip_address(place.ip).is_global:
+        if self._public and not is_public(ipaddress.ip_address(place.ip)):
             return None  # a liar must not have us knock at doors of our own network
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 
-from phantomband.core.errors import Malformed, UserError
+from phantomband.core.errors import Malformed
 from phantomband.core.netdir.certified import (
     CertifiedView,
     Expired,
@@ -30,11 +30,9 @@ class ViewDesk:
     """Holds the view.
 
     Args:
-        stored: certified view of an earlier run, encoded; None without one.
+        stored: certified view of an earlier run, encoded; None without one. One that cannot be used is reported, and
+            done without.
         changed: told of each newer view, after it is on disk.
-
-    Raises:
-        UserError: the stored view cannot be used.
     """
 
     def __init__(
@@ -118,7 +116,7 @@ class ViewDesk:
         except Expired:
             pass  # of no use to anyone, but nothing older will be taken either
         except Malformed as e:
-            raise UserError(
-                f"The stored view cannot be used ({e}). If the network was made anew, give the node a new "
-                "state directory; otherwise check this machine's clock and disk."
-            ) from e
+            # What a quorum once signed, or the disk made of it, must not keep a directory from starting: then the
+            # network could not heal. Others have newer views; what was voted and signed is remembered elsewhere.
+            self.remembered, self._keeper = None, ViewKeeper(self._sets)
+            self._storage.report("view", f"the stored view cannot be used ({e}); started without it")

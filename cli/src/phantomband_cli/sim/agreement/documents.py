@@ -55,4 +55,5 @@ def _address(index: int) -> NodeAddress:
 
 
 def _key32(name: str, index: int) -> bytes:
-    return hashlib.sha256(f"{name} {index}".encode()).digest()
+    digest = hashlib.sha256(f"{name} {index}".encode()).digest()
+    return digest[:31] + bytes((digest[31] & 0x7F,))  # an X25519 key has its top bit clear

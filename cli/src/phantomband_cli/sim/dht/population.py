@@ -39,7 +39,7 @@ class Addresses:
 
     def _contact(self, ip: bytes, number: int | None = None) -> Contact:
         node_id = self._bytes(32) if number is None else number.to_bytes(32, "big")
-        return Contact(NodeId(node_id), self._bytes(32), ip, 1 + self._dice.randrange(65535))
+        return Contact(NodeId(node_id), self._bytes(31) + b"\1", ip, 1 + self._dice.randrange(65535))
 
     def _bytes(self, count: int) -> bytes:
         return self._dice.getrandbits(8 * count).to_bytes(count, "big")

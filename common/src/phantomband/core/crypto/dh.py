@@ -1,7 +1,8 @@
 """X25519 (RFC 7748): 32-byte private and public keys, 32-byte shared secrets.
 
-An all-zero result means that the peer sent a point of small order, which would make the secret public:
-refused.
+A key of another party is looked at where it enters (`check_public_untrusted`), before anything is done with it: a
+key of small order makes every secret shared with it public (section 6.1), and one that is not written canonically is
+a second name for the same key (section 5 has receivers reduce it), so its owner could stand twice in a table.
 """
 
 from __future__ import annotations
@@ -15,6 +16,36 @@ from phantomband.core.errors import Forged, Malformed
 
 DH_BYTES = 32
 """Size of a private key, a public key and a shared secret (RFC 7748, section 5)."""
+
+
+PRIME = 2**255 - 19
+"""Of the field; coordinates are below it."""
+
+_SMALL_ORDER = frozenset(
+    value.to_bytes(DH_BYTES, "little")
+    for value in (
+        0,
+        1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+        PRIME - 1,
+    )
+)
+"""u-coordinates of order 1, 2, 4 and 8, on the curve and on its twist (cr.yp.to/ecdh.html, "validate")."""
+
+
+def check_public_untrusted(key: bytes, what: str = "a public key") -> None:
+    """Returns if `key` can be somebody's X25519 public key.
+
+    Raises:
+        Malformed: it has not 32 bytes, is of small order, or is not the canonical encoding of its coordinate.
+    """
+    if len(key) != DH_BYTES:
+        raise Malformed(f"{what} has {DH_BYTES} bytes, not {len(key)}")
+    if int.from_bytes(key, "little") >= PRIME:
+        raise Malformed(f"{what} is not written canonically")
+    if key in _SMALL_ORDER:
+        raise Malformed(f"{what} is of small order")
 
 
 class DhKey:
@@ -41,7 +72,8 @@ class DhKey:
         """32 bytes: the secret shared with the holder of `peer`.
 
         Raises:
-            Malformed: `peer` is not 32 bytes.
+            Malformed: `peer` is not 32 bytes. (What is not canonical is reduced here: the test vectors of RFC 7748 ask
+                for it. Keys are refused where they enter, by `check_public_untrusted`.)
             Forged: the result is all zero ("MUST ... abort if so", RFC 7748 section 6.1).
         """
         if len(peer) != DH_BYTES:

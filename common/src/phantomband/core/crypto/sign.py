@@ -45,12 +45,44 @@ def _covered(context: bytes, node_id: NodeId, message: bytes) -> bytes:
     return encap(labels.NODE_ID) + encap(context) + node_id + message
 
 
+_ED_PRIME = 2**255 - 19
+_SIGN_BIT = 1 << 255
+_ED_SMALL_ORDER = frozenset(
+    (
+        0,
+        1,
+        _ED_PRIME - 1,
+        2707385501144840649318225287225658788936804267575313519463743609750303402022,
+        55188659117513257062467267217118295137698188065244968500265048394206261417927,
+    )
+)
+"""y-coordinates of the eight points of small order of edwards25519."""
+
+
+def check_ed25519_untrusted(key: bytes) -> None:
+    """Returns if `key` can be somebody's Ed25519 public key.
+
+    Under a key of small order everybody can sign, and one that is not canonical is a second name for the same key
+    (RFC 8032, section 5.1.3, has decoding fail there).
+
+    Raises:
+        Malformed: it has not 32 bytes, is of small order or not canonical.
+    """
+    if len(key) != ED25519_PUBLIC_BYTES:
+        raise Malformed(f"an Ed25519 key has {ED25519_PUBLIC_BYTES} bytes, not {len(key)}")
+    y = int.from_bytes(key, "little") & (_SIGN_BIT - 1)
+    if y >= _ED_PRIME:
+        raise Malformed("an Ed25519 key is not written canonically")
+    if y in _ED_SMALL_ORDER:
+        raise Malformed("an Ed25519 key is of small order")
+
+
 @dataclass(frozen=True)
 class IdentityPublicKey:
     """What a node publishes: 1,984 bytes. Hashing it gives the node id.
 
     Raises:
-        Malformed: not 1,984 bytes, or the halves are not keys.
+        Malformed: not 1,984 bytes, or the halves are not keys that anybody can have.
     """
 
     raw: bytes
@@ -61,6 +93,7 @@ class IdentityPublicKey:
         if len(self.raw) != IDENTITY_PUBLIC_BYTES:
             raise Malformed(f"an identity key has {IDENTITY_PUBLIC_BYTES} bytes, not {len(self.raw)}")
         ed, mldsa = self.raw[:ED25519_PUBLIC_BYTES], self.raw[ED25519_PUBLIC_BYTES:]
+        check_ed25519_untrusted(ed)
         try:
             object.__setattr__(self, "_ed", Ed25519PublicKey.from_public_bytes(ed))
             object.__setattr__(self, "_mldsa", MLDSA65PublicKey.from_public_bytes(mldsa))

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 
+from phantomband.core.crypto.dh import check_public_untrusted
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
+from phantomband.core.netdir.public_address import unwrapped
 from phantomband.core.wire import Reader, u8, u16
 
 KEY_BYTES = 32
@@ -27,13 +30,19 @@ def number(key: bytes) -> int:
 
 
 def near_prefix(ip: bytes) -> bytes:
-    """The /24 (IPv6 /48) of a packed address."""
+    """The /24 (IPv6 /48) of a packed address; of the IPv4 address in it, where there is one."""
+    ip = _unwrapped(ip)
     return ip[: 3 if len(ip) == 4 else 6]
 
 
 def far_prefix(ip: bytes) -> bytes:
-    """The /16 (IPv6 /32) of a packed address."""
+    """The /16 (IPv6 /32) of a packed address; of the IPv4 address in it, where there is one."""
+    ip = _unwrapped(ip)
     return ip[: 2 if len(ip) == 4 else 4]
+
+
+def _unwrapped(ip: bytes) -> bytes:
+    return ip if len(ip) != 16 else unwrapped(IPv6Address(ip)).packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +60,7 @@ class Contact:
     """Its /16 (IPv6 /32)."""
 
     def __post_init__(self) -> None:
-        if len(self.link_key) != KEY_BYTES:
-            raise Malformed(f"a link key has {KEY_BYTES} bytes, not {len(self.link_key)}")
+        check_public_untrusted(self.link_key, "a contact's link key")
         if len(self.ip) not in (4, 16):
             raise Malformed("an IP address has 4 or 16 bytes")
         if not 1 <= self.port <= 65535:
@@ -72,7 +80,7 @@ def read_contact_untrusted(reader: Reader) -> Contact:
     """Takes one contact off `reader`.
 
     Raises:
-        Malformed: cut, an unknown family, port 0.
+        Malformed: cut, a link key that nobody can have, an unknown family, port 0.
     """
     node_id, link_key, family = NodeId(reader.take(NODE_ID_BYTES)), reader.take(KEY_BYTES), reader.u8()
     if family not in (4, 6):

@@ -1,6 +1,6 @@
 """Descriptors as records of the table, and as items of gossip: the only kind that directories store today.
 
-    record = stamp 1+n | signed descriptor                 at most 16,640 bytes
+    record = stamp 1+n | signed descriptor                 at most 13,568 bytes
     item   = node id 32 | published 8 | first 16 bytes of the digest
 
 A descriptor is signed, has a time of publication and an end, so it is a record as it stands: its key is that of kind 0
@@ -17,7 +17,7 @@ from phantomband.core.dht.record import SignedRecord, record_key
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
 from phantomband.core.netdir.descriptor import MAX_DESCRIPTOR_BYTES, SignedDescriptor
-from phantomband.core.netdir.pool import Record
+from phantomband.core.netdir.pool_records import Record
 from phantomband.core.netdir.requests import rest_within
 from phantomband.core.wire import Reader, lv8, u64
 

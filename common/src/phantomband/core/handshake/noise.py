@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from phantomband.core.crypto.dh import DH_BYTES, DhKey
+from phantomband.core.crypto.dh import DH_BYTES, DhKey, check_public_untrusted
 from phantomband.core.crypto.kdf import noise_hkdf
 from phantomband.core.crypto.kem import KEM_CIPHERTEXT_BYTES, KEM_PUBLIC_BYTES, Encapsulate, KemKey
 from phantomband.core.crypto.random_source import RandomSource
@@ -319,6 +319,7 @@ class Handshake:
                 self._mix_ephemeral(data)
             case "s":
                 self.peer_static = symmetric.decrypt_and_hash_untrusted(data)
+                check_public_untrusted(self.peer_static, "the peer's static key")
             case "e1":
                 self._peer_kem = symmetric.decrypt_and_hash_untrusted(data)
             case "ekem1":

@@ -27,6 +27,9 @@ MAX_ADDRESSES = 8
 MAX_PARAMETERS = 8
 """Of one address."""
 
+MAX_ADDRESSES_BYTES = 1024
+"""Of all addresses of one node in a document, encoded: eight of the longest would have 35 KB in every view."""
+
 MAX_TRANSPORT_BYTES = 16
 MAX_KEY_BYTES = 32
 MAX_VALUE_BYTES = 512
@@ -74,12 +77,6 @@ class NodeAddress:
     @property
     def ip(self) -> IPAddress:
         return ipaddress.ip_address(self.host)
-
-    @property
-    def subnet(self) -> bytes:
-        """The /16 (IPv4) or /32 (IPv6) that no path visits twice, behind one byte for the family."""
-        ip = self.ip
-        return u8(ip.version) + ip.packed[: 2 if ip.version == 4 else 4]
 
     def encode(self) -> bytes:
         ip = self.ip
@@ -134,7 +131,20 @@ def read_addresses_untrusted(reader: Reader) -> tuple[NodeAddress, ...]:
     addresses = tuple(NodeAddress.read_untrusted(reader) for _ in range(count))
     if len(set(addresses)) != count:
         raise Malformed("an address is listed twice")
+    check_size(addresses)
     return addresses
+
+
+def check_size(addresses: Sequence[NodeAddress]) -> None:
+    """Returns if a document can carry these addresses of one node.
+
+    Raises:
+        Malformed: they are too many, or too long together.
+    """
+    if len(addresses) > MAX_ADDRESSES:
+        raise Malformed(f"a node has at most {MAX_ADDRESSES} addresses, not {len(addresses)}")
+    if (size := len(encode_addresses(addresses))) > MAX_ADDRESSES_BYTES:
+        raise Malformed(f"a node's addresses have {size} bytes together, at most {MAX_ADDRESSES_BYTES} are allowed")
 
 
 def _read_ip(reader: Reader) -> str:

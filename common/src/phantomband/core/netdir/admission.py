@@ -24,7 +24,7 @@ from phantomband.core.crypto.kdf import sha3_256
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.address import IPAddress
-from phantomband.core.netdir.caps import NO_CAPS, CapCounter, CapRule, Member, prefix_sizes
+from phantomband.core.netdir.caps import NO_CAPS, CapCounter, CapRule, Member
 from phantomband.core.netdir.certified import CLOCK_SKEW_SECONDS
 from phantomband.core.netdir.codec import DIGEST_BYTES, IDENTITY_BYTES, KEY_BYTES, SIGNATURE_BYTES
 from phantomband.core.netdir.descriptor import (
@@ -37,6 +37,7 @@ from phantomband.core.netdir.descriptor import (
 )
 from phantomband.core.netdir.epoch import NO_EPOCH
 from phantomband.core.netdir.genesis import Genesis
+from phantomband.core.netdir.public_address import networks
 from phantomband.core.netdir.view import NO_DIGEST
 from phantomband.core.work import stamp as stamps
 from phantomband.core.work.equihash import Parameters
@@ -77,6 +78,28 @@ NO_RATES = RateRule((1e9, 1e9), (1e9, 1e9), (1e9, 1e9))
 """Test networks live on one address."""
 
 
+class Vouched(Enum):
+    """A sender whose rate is bounded elsewhere: a node of the view or of the set, or one that we asked."""
+
+    PEER = "peer"
+
+
+VOUCHED = Vouched.PEER
+
+Source = IPAddress | Vouched | None
+"""Whose link a descriptor came over; None: one without an address, as of DoH or a pluggable transport."""
+
+_NO_ADDRESS = (b"none", b"none")
+"""All links without an address are one network."""
+
+
+def network_of(source: Source) -> bytes:
+    """The /16 (IPv6 /32) that a sender counts for; empty for a vouched one."""
+    if isinstance(source, Vouched):
+        return b""
+    return _NO_ADDRESS[1] if source is None else networks(source)[-1]
+
+
 class PrefixRates:
     """Token buckets by network. A refusal takes nothing from the wider ones, so a flood from one /24 uses up neither
     its /16 nor the total."""
@@ -85,13 +108,12 @@ class PrefixRates:
         self._rule = rule
         self._buckets: tuple[dict[bytes, tuple[float, float]], ...] = ({}, {}, {})
 
-    def allow(self, source: IPAddress, now: float) -> bool:
+    def allow(self, source: IPAddress | None, now: float) -> bool:
         """Takes one token of each bucket, or none at all."""
-        _, near, far = prefix_sizes(source.version)
-        packed, found = source.packed, []
+        near, far = _NO_ADDRESS if source is None else networks(source)[1:]
+        found = []
         rates = (self._rule.near, self._rule.far, self._rule.total)
-        for buckets, size, (rate, burst) in zip(self._buckets, (near, far, 0), rates):
-            key = bytes((source.version if size else 0,)) + packed[:size]
+        for buckets, key, (rate, burst) in zip(self._buckets, (near, far, b""), rates):
             tokens, at = buckets.get(key, (burst, now))
             tokens = min(burst, tokens + max(0.0, now - at) * rate)
             if tokens < 1:
@@ -166,18 +188,18 @@ class Admission:
         self._members = frozenset(member.node_id for member in members)
         self._counter = CapCounter(self._rule.caps, members)
 
-    def check_untrusted(self, stamp: bytes, encoded: bytes, source: IPAddress | None, now: float) -> SignedDescriptor:
+    def check_untrusted(self, stamp: bytes, encoded: bytes, source: Source, now: float) -> SignedDescriptor:
         """Takes a descriptor up the whole ladder; arguments and errors as of `check_unverified` and
         `verify_untrusted`."""
         self.check_unverified(stamp, encoded, source, now)
         return self.verify_untrusted(encoded)
 
-    def check_unverified(self, stamp: bytes, encoded: bytes, source: IPAddress | None, now: float) -> Descriptor:
+    def check_unverified(self, stamp: bytes, encoded: bytes, source: Source, now: float) -> Descriptor:
         """All rungs but the signature. A caller who holds the descriptor already, or has no room, can stop there.
 
         Args:
             stamp: as in core/work/stamp.py; empty where the network asks for no work.
-            source: whose link it came over; None for a peer whose rate the caller bounds by its key.
+            source: whose link it came over.
             now: Unix seconds.
 
         Raises:
@@ -223,8 +245,8 @@ class Admission:
         if not encoded.startswith(self._head):
             raise Malformed("not a descriptor of this network")
 
-    def _check_rate(self, source: IPAddress | None, now: float) -> None:
-        if source is not None and not self._rates.allow(source, now):
+    def _check_rate(self, source: Source, now: float) -> None:
+        if not isinstance(source, Vouched) and not self._rates.allow(source, now):
             raise Refused("too many descriptors from your network: try again later")
 
     def _check_work(self, stamp: bytes, encoded: bytes) -> None:

@@ -1,9 +1,9 @@
 """What directories say to each other in an epoch: VOTE, ECHO, SIGNATURE. PROTOCOL.md section 7, point 2.
 
-    head      = version 2 | network id 32 | epoch 8 | directory 1
+    head      = version 3 | network id 32 | epoch 8 | directory 1
     vote      = head | previous epoch 8 | previous digest 32 | time 8 | pending change's digest 32
               | count 2 | entries | signature 3,373
-    entry     = node id 32 | descriptor digest 32 | published 8 | flags 2 | weight 4 | since 8      (86 bytes)
+    entry     = node id 32 | descriptor digest 32 | published 8 | flags 2 | weight 4 | since 8 | reached 1  (87)
     echo      = head | count 1 | (directory 1 | vote digest 32) * count | signature 3,373
     share     = head | previous digest 32 | view digest 32 | set id 32 | signature 3,373
 
@@ -27,10 +27,27 @@ from phantomband.core.netdir.codec import DIGEST_BYTES, SIGNATURE_BYTES, Label, 
 from phantomband.core.netdir.genesis import MAX_DIRECTORIES, Genesis
 from phantomband.core.wire import Reader, u8, u16, u32, u64
 
-VERSION = 2
+VERSION = 3
 
 MAX_VOTE_ENTRIES = 18_000
 """As many as a view has room for. A vote that is too long for a request is fetched by GET_VOTES (requests.py)."""
+
+
+ENTRY_BYTES = NODE_ID_BYTES + DIGEST_BYTES + 8 + 2 + 4 + 8 + 1
+
+MAX_VOTE_BYTES = (
+    1
+    + DIGEST_BYTES
+    + 8
+    + 1
+    + 8
+    + DIGEST_BYTES
+    + 8
+    + DIGEST_BYTES
+    + 2
+    + (MAX_VOTE_ENTRIES * ENTRY_BYTES + SIGNATURE_BYTES)
+)
+"""1.5 MB: a vote with as many entries as it may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +61,17 @@ class VoteEntry:
     weight: int
     since: int = 0
     """Epoch of the first view that had the node, as this directory remembers it."""
+    reached: int = 0xFF
+    """At which addresses of the descriptor this directory reached the node: bit i for the i-th."""
 
     def encode(self) -> bytes:
         keys = self.node_id + self.descriptor + u64(self.published)
-        return keys + u16(self.flags) + u32(self.weight) + u64(self.since)
+        return keys + u16(self.flags) + u32(self.weight) + u64(self.since) + u8(self.reached)
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
         node_id, descriptor = NodeId(reader.take(NODE_ID_BYTES)), reader.take(DIGEST_BYTES)
-        return cls(node_id, descriptor, reader.u64(), reader.u16(), reader.u32(), reader.u64())
+        return cls(node_id, descriptor, reader.u64(), reader.u16(), reader.u32(), reader.u64(), reader.u8())
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,13 @@ class Candidates:
         for signed in self._pool.votable(now):
             descriptor = signed.descriptor
             if descriptor.expires > end:
-                since = self._seen.since(signed.node_id, epoch, descriptor.predecessor)
+                since = self._seen.since(signed.node_id, epoch, self._pool.heir_of(descriptor, now))
                 new = on_probation(since, epoch, probation)
                 flags, weight = tally.opinion(descriptor, self._genesis, self._quality(signed.node_id), new)
-                entries.append(VoteEntry(signed.node_id, signed.digest, descriptor.published, flags, weight, since))
+                reached = self._pool.reached(descriptor)
+                entries.append(
+                    VoteEntry(signed.node_id, signed.digest, descriptor.published, flags, weight, since, reached)
+                )
         return tuple(entries[:MAX_VOTE_ENTRIES])
 
     def note(self, view: View) -> None:

@@ -8,13 +8,14 @@ the same nodes: those known longest stay, and newcomers of one epoch are ordered
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from phantomband.core.crypto.kdf import sha3_256
 from phantomband.core.errors import UserError
 from phantomband.core.ids import NodeId
 from phantomband.core.netdir.address import NodeAddress
+from phantomband.core.netdir.public_address import networks
 from phantomband.core.netdir.view import Flags, View
 
 FORGET_EPOCHS = 720
@@ -38,12 +39,11 @@ class CapRule:
 
     def groups(self, addresses: Iterable[NodeAddress], family: bytes) -> set[tuple[bytes, int]]:
         """What a node is counted under, each with its cap: prefixes of all its addresses, each once, and its family."""
-        found = set()
+        found = set[tuple[bytes, int]]()
         for address in addresses:
-            ip = address.ip
-            near, far = (self.v4_24, self.v4_16) if ip.version == 4 else (self.v6_48, self.v6_32)
-            for size, cap in zip(prefix_sizes(ip.version), (self.address, near, far)):
-                found.add((bytes((ip.version,)) + ip.packed[:size], cap))
+            one, near, far = networks(address.ip)
+            caps = (self.v4_24, self.v4_16) if one[0] == 4 else (self.v6_48, self.v6_32)
+            found.update(zip((one, near, far), (self.address, *caps)))
         if family:
             found.add((b"f" + family, self.family))
         return {(group, cap) for group, cap in found if cap}
@@ -51,11 +51,6 @@ class CapRule:
 
 NO_CAPS = CapRule(0, 0, 0, 0, 0, 0)
 """Test networks live on one address."""
-
-
-def prefix_sizes(version: int) -> tuple[int, int, int]:
-    """Bytes of an address and of the two networks that are counted: /24 and /16, or /48 and /32."""
-    return (4, 3, 2) if version == 4 else (16, 6, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +86,19 @@ class CapCounter:
         self._counts.update(group for group, _ in self._rule.groups(addresses, family))
 
 
-def within_caps(members: Sequence[Member], rule: CapRule, salt: bytes) -> frozenset[NodeId]:
-    """The nodes that a view takes; nobody over a cap.
+def within_caps(members: Iterable[Member], rule: CapRule, salt: bytes) -> tuple[NodeId, ...]:
+    """The nodes that a view takes, in the order in which they are taken; nobody over a cap.
 
     Args:
         members: in any order.
         salt: the previous view's digest: it settles ties among newcomers, and cannot be known when ids are made.
     """
-    counter, kept = CapCounter(rule), set()
+    counter, kept = CapCounter(rule), list[NodeId]()
     for member in sorted(members, key=lambda one: (one.since, sha3_256(salt + one.node_id))):
         if counter.has_room(member.addresses, member.family):
             counter.add(member.addresses, member.family)
-            kept.add(member.node_id)
-    return frozenset(kept)
+            kept.append(member.node_id)
+    return tuple(kept)
 
 
 class FirstSeen:

@@ -9,6 +9,7 @@ network id 32 | epoch 8 | previous view's digest 32 | view digest 32 | directory
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import Self
@@ -20,7 +21,7 @@ from phantomband.core.netdir.changes import Sets
 from phantomband.core.netdir.codec import SIGNATURE_BYTES, sorted_unique
 from phantomband.core.netdir.epoch import NO_EPOCH, EpochClock
 from phantomband.core.netdir.genesis import MAX_DIRECTORIES, Genesis
-from phantomband.core.netdir.view import MAX_VIEW_BYTES, View, view_digest
+from phantomband.core.netdir.view import MAX_VIEW_BYTES, NO_DIGEST, View, view_digest
 from phantomband.core.wire import Reader, lv32, u8, u64
 
 VERSION = 1
@@ -52,7 +53,8 @@ class NotYetValid(Malformed):
 
 
 class Forked(PhantomBandError):
-    """Two certified views of one epoch with different digests: directories broke their promise.
+    """Two certified views of one epoch with different digests, or one that follows another view of its epoch than the
+    one held: directories broke their promise.
 
     `first` and `second` are the proof; `culprits` are the indices of the directories that signed both.
     """
@@ -61,9 +63,13 @@ class Forked(PhantomBandError):
         self.first, self.second = first, second
         self.culprits = sorted({i for i, _ in first.signatures} & {i for i, _ in second.signatures})
         who = ", ".join(str(index) for index in self.culprits)
+        epochs = first.view.epoch, second.view.epoch
+        what = f"epoch {epochs[0]} has two certified views"
+        if epochs[0] != epochs[1]:
+            what += f", the one held here and the one that the view of epoch {epochs[1]} follows"
         super().__init__(
-            f"epoch {first.view.epoch} has two certified views; directories {who} of the genesis set signed "
-            "both. Do not use this network until its operators have explained it"
+            f"{what}; directories {who} of the genesis set signed both. Do not use this network until its operators "
+            "have explained it"
         )
 
 
@@ -147,12 +153,23 @@ def verify_untrusted(data: bytes, sets: Sets, now: float, highest_epoch_seen: in
     return certified
 
 
+MAX_FOLLOWED = 32
+"""Digests of views taken that a keeper remembers, and as many of views that it refused to cross to."""
+
+
 class ViewKeeper:
-    """Holds the newest certified view of one party: never goes back, never crosses a fork."""
+    """Holds the newest certified view of one party: never goes back, never crosses a fork.
+
+    The view of the next epoch must follow the one held, one taken before it (the newest was certified late, and the
+    others went on without it), or none (the directories began anew). Whoever was away longer sees a view whose
+    predecessor it cannot know, and takes it.
+    """
 
     def __init__(self, sets: Sets, highest_epoch_seen: int = NO_EPOCH) -> None:
         self._sets = sets
         self._highest = highest_epoch_seen
+        self._followed: deque[bytes] = deque(maxlen=MAX_FOLLOWED)
+        self._crossed: deque[bytes] = deque(maxlen=MAX_FOLLOWED)
         self.current: CertifiedView | None = None
 
     @property
@@ -167,21 +184,31 @@ class ViewKeeper:
 
         Raises:
             Malformed: it is not to be used; the one held stays.
-            Forked: it contradicts the one held.
+            Forked: it contradicts the one held, or follows one that does.
         """
         return self.accept(verify_untrusted(data, self._sets, now, self._highest))
 
     def accept(self, certified: CertifiedView) -> bool:
-        """Takes a view that was verified."""
+        """Takes a view that was verified. Raises: Forked: as `offer`."""
         held = self.current
         if held is not None and held.view.epoch == certified.view.epoch:
             if held.digest != certified.digest:
+                self._crossed.append(certified.digest)
                 raise Forked(held, certified)
             return False
         if certified.view.epoch < self._highest:
             return False
+        if held is not None and self._crosses(held.view, certified.view):
+            self._crossed.append(certified.digest)
+            raise Forked(held, certified)
         self.current, self._highest = certified, certified.view.epoch
+        self._followed.extend((certified.view.previous, certified.digest))
         return True
+
+    def _crosses(self, held: View, newer: View) -> bool:
+        if newer.previous in self._crossed:
+            return True
+        return newer.epoch == held.epoch + 1 and newer.previous not in self._followed and newer.previous != NO_DIGEST
 
 
 def _check_times(view: View, clock: EpochClock, now: float) -> None:

@@ -21,11 +21,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Self
 
+from phantomband.core.crypto.dh import check_public_untrusted
 from phantomband.core.crypto.labels import SIGN_DESCRIPTOR, SIGN_SUCCESSION
 from phantomband.core.crypto.sign import IdentityPublicKey, Signer
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
-from phantomband.core.netdir.address import NodeAddress, encode_addresses, read_addresses_untrusted
+from phantomband.core.netdir.address import NodeAddress, check_size, encode_addresses, read_addresses_untrusted
 from phantomband.core.netdir.codec import (
     DIGEST_BYTES,
     IDENTITY_BYTES,
@@ -42,8 +43,8 @@ from phantomband.core.wire import Reader, lv8, lv16, u8, u64
 
 VERSION = 2
 
-MAX_DESCRIPTOR_BYTES = 16 * 1024
-"""With its signature."""
+MAX_DESCRIPTOR_BYTES = 13 * 1024
+"""With its signature: the largest that the limits below allow has 12,745."""
 
 MAX_FAMILY = 16
 """Other nodes of the same operator that a descriptor may name."""
@@ -53,10 +54,17 @@ MAX_SOFTWARE_BYTES = 64
 MAX_MIX_BYTES = 128
 MAX_PADDING_BYTES = 64
 
+MAX_LISTED_BYTES = 1280
+"""Of addresses, exit policy, mix strategy, padding and nickname together: what a descriptor puts into a view, which
+everybody holds. A full view has room for some 190 bytes a relay: whoever takes seven times as much keeps out six."""
+
 MAX_LIFETIME_SECONDS = 7 * 86400
 """From published to expires."""
 
 SUCCESSION_BYTES = IDENTITY_BYTES + SIGNATURE_BYTES
+
+NO_KEY = bytes(KEY_BYTES)
+"""Stands for a next onion key that is not planned; no key that can be used is zero."""
 
 _NICKNAME = re.compile(r"[A-Za-z0-9._-]{0,32}", re.ASCII)
 
@@ -80,7 +88,7 @@ class Descriptor:
     expires: int
     padding: str = "off"
     """How the node paces its links (`core.shaping.Shape.text`); any text is taken, a later release may know more."""
-    next_onion_key: bytes = bytes(KEY_BYTES)
+    next_onion_key: bytes = NO_KEY
     """Takes the place of `onion_key` at the next rotation; the relay accepts it from now on. Zeros: none is planned."""
     capacity: int = 0
     """The most that the node has carried, as it measured; `bandwidth` is what it is willing to."""
@@ -92,12 +100,13 @@ class Descriptor:
         for name, value, size in (
             ("network id", self.network_id, DIGEST_BYTES),
             ("identity", self.identity, IDENTITY_BYTES),
-            ("link key", self.link_key, KEY_BYTES),
-            ("onion key", self.onion_key, KEY_BYTES),
-            ("next onion key", self.next_onion_key, KEY_BYTES),
         ):
             if len(value) != size:
                 raise Malformed(f"a descriptor's {name} has {size} bytes, not {len(value)}")
+        check_public_untrusted(self.link_key, "a descriptor's link key")
+        check_public_untrusted(self.onion_key, "a descriptor's onion key")
+        if self.next_onion_key != NO_KEY:
+            check_public_untrusted(self.next_onion_key, "a descriptor's next onion key")
         if len(self.family) > MAX_FAMILY:
             raise Malformed(f"a family has at most {MAX_FAMILY} other nodes")
         sorted_unique(self.family, "family ids")
@@ -107,6 +116,9 @@ class Descriptor:
         text_untrusted(self.mix.encode(), "mix strategy", MAX_MIX_BYTES)
         text_untrusted(self.padding.encode(), "padding", MAX_PADDING_BYTES)
         cached_policy(self.exit_policy)
+        check_size(self.addresses)
+        if (size := listed_bytes(self)) > MAX_LISTED_BYTES:
+            raise Malformed(f"a descriptor lists {size} bytes, at most {MAX_LISTED_BYTES} are allowed")
         if not (0 <= self.bandwidth <= U64_MAX and 0 <= self.capacity <= U64_MAX):
             raise Malformed("bandwidth and capacity must fit 64 bits")
         if len(self.succession) not in (0, SUCCESSION_BYTES):
@@ -237,6 +249,12 @@ def decode_untrusted(encoded: bytes, network_id: bytes) -> SignedDescriptor:
         before = IdentityPublicKey(descriptor.succession[:IDENTITY_BYTES])
         before.verify(descriptor.succession[IDENTITY_BYTES:], network_id + public.node_id, SIGN_SUCCESSION)
     return SignedDescriptor(descriptor, encoded, descriptor_digest(encoded))
+
+
+def listed_bytes(descriptor: Descriptor) -> int:
+    """Bytes that a descriptor puts into a view, without those of fixed length."""
+    texts = (descriptor.exit_policy, descriptor.mix, descriptor.padding, descriptor.nickname)
+    return len(encode_addresses(descriptor.addresses)) + sum(map(len, texts))
 
 
 def check_nickname(nickname: str) -> None:

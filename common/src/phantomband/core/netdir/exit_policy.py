@@ -7,7 +7,7 @@ rules at all means "not an exit".
     accept *:8000-8999                  a range
     reject 10.0.0.0/8:*                 a network (CIDR), any port
     accept [2001:db8::]/32:443          IPv6 stands in brackets
-    reject private:*                    every address that is not of the public Internet (`PRIVATE_NETWORKS`)
+    reject private:*                    every address that is not of the public Internet (public_address.py)
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from typing import Self
 
 from phantomband.core.errors import Malformed, UserError
 from phantomband.core.netdir.address import IPAddress, parse_ip
-
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+from phantomband.core.netdir.public_address import NOT_PUBLIC, IPNetwork, dialled, is_public
 
 MAX_POLICY_BYTES = 1024
 """Of the canonical text: it stands in each descriptor and view."""
@@ -30,21 +29,8 @@ MAX_POLICY_BYTES = 1024
 ANY = "*"
 PRIVATE = "private"
 
-# IANA IPv4 special-purpose registry, multicast and reserved space
-_PRIVATE_4 = """
-    0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
-    192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
-"""
-
-# IANA IPv6 special-purpose registry; NAT64, Teredo and 6to4 embed IPv4 addresses, private ones too
-_PRIVATE_6 = """
-    ::/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20 5f00::/16
-    fc00::/7 fe80::/10 fec0::/10 ff00::/8
-"""
-
-PRIVATE_NETWORKS: tuple[IPNetwork, ...] = tuple(
-    ipaddress.ip_network(text) for text in f"{_PRIVATE_4} {_PRIVATE_6}".split()
-)
+PRIVATE_NETWORKS = NOT_PUBLIC
+"""What `private` in a rule means."""
 
 _RULE = re.compile(r"(accept|reject) (?:\[([^\]]*)\](/\d{1,3})?|([^\s:]+)):(\*|\d{1,5}(?:-\d{1,5})?)", re.ASCII)
 
@@ -138,8 +124,7 @@ class ExitPolicy:
             ip = parse_ip(address) if isinstance(address, str) else address
         except ValueError:
             return False
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
+        ip = dialled(ip)
         return next((rule.accept for rule in self.rules if rule.matches(ip, port)), False)
 
     def might_allow_port(self, port: int) -> bool:
@@ -161,9 +146,7 @@ def cached_policy(text: str) -> ExitPolicy:
 
 def is_private(address: IPAddress) -> bool:
     """Whether an address is outside the public Internet, as `private` in a rule means it."""
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address.version == net.version and address in net for net in PRIVATE_NETWORKS)
+    return not is_public(address)
 
 
 def _parse_line(text: str) -> Rule:

@@ -24,12 +24,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from phantomband.core.crypto.dh import check_public_untrusted
+from phantomband.core.crypto.sign import ED25519_PUBLIC_BYTES, check_ed25519_untrusted
 from phantomband.core.errors import Malformed, UserError
 from phantomband.core.ids import NodeId
-from phantomband.core.netdir.address import MAX_ADDRESSES, NodeAddress, encode_addresses
+from phantomband.core.netdir.address import MAX_ADDRESSES, NodeAddress, check_size, encode_addresses
 from phantomband.core.netdir.codec import (
     IDENTITY_BYTES,
-    KEY_BYTES,
     Label,
     node_id_bytes,
     text_untrusted,
@@ -93,10 +94,11 @@ class DirectoryInfo:
         check_nickname(self.nickname)
         if len(self.identity) != IDENTITY_BYTES:
             raise Malformed(f"identity has {IDENTITY_BYTES} bytes, not {len(self.identity)}")
-        if len(self.link_key) != KEY_BYTES:
-            raise Malformed(f"link_key has {KEY_BYTES} bytes, not {len(self.link_key)}")
+        check_ed25519_untrusted(self.identity[:ED25519_PUBLIC_BYTES])
+        check_public_untrusted(self.link_key, "link_key")
         if not 1 <= len(self.addresses) <= MAX_ADDRESSES:
             raise Malformed(f"a directory has 1 to {MAX_ADDRESSES} addresses")
+        check_size(self.addresses)
         object.__setattr__(self, "node_id", NodeId(node_id_bytes(self.identity)))
 
     def encode(self) -> bytes:

@@ -12,12 +12,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Bug, Refused
 from phantomband.core.ids import NodeId
+from phantomband.core.netdir.address import NodeAddress
 from phantomband.core.netdir.genesis import Genesis
+from phantomband.core.netdir.public_address import networks
 from phantomband.core.netdir.view import Flags, View, ViewEntry
 
 DEFAULT_HOPS = 3
@@ -117,7 +120,13 @@ def conflict(one: ViewEntry, other: ViewEntry, genesis: Genesis) -> bool:
         return False
     if one.family and one.family == other.family:
         return True
-    return not {a.subnet for a in one.addresses}.isdisjoint(b.subnet for b in other.addresses)
+    return not _subnets(one.addresses).isdisjoint(_subnets(other.addresses))
+
+
+@lru_cache(maxsize=32_768)
+def _subnets(addresses: tuple[NodeAddress, ...]) -> frozenset[bytes]:
+    """The /16 (IPv6 /32) of each address."""
+    return frozenset(networks(address.ip)[-1] for address in addresses)
 
 
 def _first_hops(usable: Sequence[ViewEntry], guards: Collection[NodeId]) -> list[ViewEntry]:

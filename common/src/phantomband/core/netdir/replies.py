@@ -23,19 +23,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from phantomband.core.dircall import MAX_ANSWER_BYTES
 from phantomband.core.errors import Malformed
+from phantomband.core.netdir.ballot import MAX_VOTE_BYTES
 from phantomband.core.netdir.certified import MAX_CERTIFIED_BYTES
+from phantomband.core.netdir.changes import MAX_CHANGE_BYTES
 from phantomband.core.netdir.codec import text_untrusted
+from phantomband.core.netdir.genesis_file import MAX_FILE_BYTES
 from phantomband.core.netdir.requests import MAX_DIGESTS, MAX_RECORDS, MAX_VOTES, rest_within
 from phantomband.core.wire import Reader, lv8, lv16, lv32, u8, u16, u64
 
-MAX_REPLY_BYTES = 4 * 1024 * 1024
-MAX_VOTE_BYTES = 2 * 1024 * 1024
-MAX_CHANGE_BYTES = 64 * 1024
+MAX_REPLY_BYTES = MAX_ANSWER_BYTES
+"""4 MiB: what a link carries as one answer."""
+
 MAX_CHANGES = 64
 """In one reply."""
 
-MAX_GENESIS_BYTES = 1024 * 1024
+MAX_GENESIS_BYTES = MAX_FILE_BYTES
 MAX_REASON_BYTES = 200
 
 
@@ -194,7 +198,12 @@ def encode_reply(reply: Reply) -> bytes:
         case Records(pairs):
             return u8(Kind.RECORDS) + u16(len(pairs)) + b"".join(lv16(lv8(stamp) + one) for stamp, one in pairs)
         case RefusedReply(code, reason):
-            return u8(Kind.REFUSED) + u8(code) + lv8(reason.encode("ascii", "replace")[:MAX_REASON_BYTES])
+            return u8(Kind.REFUSED) + u8(code) + lv8(_printable(reason)[:MAX_REASON_BYTES])
+
+
+def _printable(reason: str) -> bytes:
+    """What readers take of a reason."""
+    return "".join(one if " " <= one <= "~" else "?" for one in reason).encode("ascii")
 
 
 def decode_reply_untrusted(data: bytes) -> Reply:

@@ -24,6 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from phantomband.core import dircall
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
 from phantomband.core.netdir.codec import DIGEST_BYTES, sorted_unique
@@ -32,7 +33,8 @@ from phantomband.core.netdir.genesis import MAX_DIRECTORIES
 from phantomband.core.netdir.voting_events import BallotKind
 from phantomband.core.wire import Reader, lv8, u8, u16, u32, u64
 
-MAX_REQUEST_BYTES = 64 * 1024
+MAX_REQUEST_BYTES = dircall.MAX_REQUEST_BYTES
+"""64 KiB: what a link carries as one request."""
 
 MAX_DIGESTS = 768
 """In one GET_DESCRIPTORS: their answer fits a reply."""

@@ -4,23 +4,35 @@ and 7.
 An entry is in if more than half of all directories (not of the votes) list its node; of its descriptors the
 one that most list is taken, then the one published last; flags are those of a majority; the weight is the
 median of the votes that list the node, and never more than the node declared. Then caps (caps.py): nodes of
-the previous view stay, newcomers of a full network wait.
+the previous view stay, newcomers of a full network wait. Of a node's addresses those stand in the view that enough
+directories have reached. And the view ends where the
+limit of its readers is: who comes last in the order of the caps is left out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from phantomband.core.ids import NodeId
-from phantomband.core.netdir.ballot import Vote, VoteEntry
-from phantomband.core.netdir.caps import NO_CAPS, CapRule, Member, within_caps, without_probationers
+from phantomband.core.netdir.address import MAX_ADDRESSES, NodeAddress
+from phantomband.core.netdir.ballot import MAX_VOTE_ENTRIES, Vote, VoteEntry
+from phantomband.core.netdir.caps import NO_CAPS, CapRule, Member, on_probation, within_caps, without_probationers
 from phantomband.core.netdir.codec import Label
 from phantomband.core.netdir.descriptor import Descriptor
 from phantomband.core.netdir.exit_policy import cached_policy
 from phantomband.core.netdir.genesis import Genesis
-from phantomband.core.netdir.view import MAX_WEIGHT, NO_DIGEST, WEIGHT_UNIT, Flags, View, ViewEntry
+from phantomband.core.netdir.view import (
+    LENGTH_BYTES,
+    MAX_ENTRIES_BYTES,
+    MAX_WEIGHT,
+    NO_DIGEST,
+    WEIGHT_UNIT,
+    Flags,
+    View,
+    ViewEntry,
+)
 from phantomband.core.work.difficulty import next_bits
 
 FAST_WEIGHT = 256
@@ -44,6 +56,21 @@ class Chosen:
     flags: int
     weight: int
     since: int
+    reached: int = 0xFF
+    """Addresses of the descriptor that stand in the view: bit i for the i-th."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One node that could be in the view."""
+
+    chosen: Chosen
+    descriptor: Descriptor
+    addresses: tuple[NodeAddress, ...]
+    """Where directories reached it: no other is listed, counted under caps, or kept apart in paths."""
+    since: int
+    rival: bool
+    """Whether its predecessor named others too, and it is in no view yet."""
 
 
 def opinion(
@@ -113,22 +140,28 @@ def build_view(
     """The view that follows `previous`. Every chosen descriptor must be in `descriptors`.
 
     A descriptor that belongs to another node than the one it was listed for, or that has expired, leaves
-    its node out. So does a cap, in networks that are not test networks.
+    its node out. So does a cap, in networks that are not test networks. A predecessor goes when a successor is there;
+    of several successors none takes its place: they are newcomers.
     """
     clock = genesis.clock
     start = clock.end(epoch)
     nodes = {one.node_id: descriptors[one.descriptor] for one in chosen}
     usable = {node: d for node, d in nodes.items() if d.node_id == node and d.expires > start}
-    for successor in [d for d in usable.values() if d.predecessor in usable]:
-        usable.pop(successor.predecessor or successor.node_id, None)
+    heirs = Counter(d.predecessor for d in usable.values() if d.predecessor is not None)
+    for replaced in heirs:
+        usable.pop(replaced, None)
     since = {one.node_id: min(one.since, epoch) or epoch for one in chosen}
+    places: dict[NodeId, _Place] = {}
+    for one in chosen:
+        if (descriptor := usable.get(one.node_id)) is not None:
+            before = previous.find(one.node_id) if previous is not None else None
+            old = descriptor.predecessor
+            rival = before is None and old is not None and heirs[old] > 1
+            listed = tuple(a for at, a in enumerate(descriptor.addresses) if one.reached >> at & 1)
+            places[one.node_id] = _Place(one, descriptor, listed, epoch if rival else since[one.node_id], rival)
     families = family_ids(usable)
-    kept = _within_caps(usable, families, _seniority(since, previous, genesis), previous_digest, genesis)
-    entries = tuple(
-        _entry(one, usable[one.node_id], families.get(one.node_id, b""), since[one.node_id], previous, epoch, genesis)
-        for one in chosen
-        if one.node_id in kept
-    )
+    kept = _within_caps(places, families, _seniority(places, previous, genesis), previous_digest, genesis)
+    entries = _fitting(_entry(places[node], families.get(node, b""), previous, epoch, genesis) for node in kept)
     return View(
         network_id=genesis.network_id,
         epoch=epoch,
@@ -143,6 +176,20 @@ def build_view(
     )
 
 
+def _fitting(entries: Iterable[ViewEntry]) -> tuple[ViewEntry, ...]:
+    """As many as readers take of one view, from the first; sorted by node id.
+
+    Whoever is known longest stays, on every directory alike: the order is that of the caps.
+    """
+    room, taken = MAX_ENTRIES_BYTES, list[ViewEntry]()
+    for entry in entries:
+        room -= LENGTH_BYTES + len(entry.encode())
+        if room < 0 or len(taken) == MAX_VOTE_ENTRIES:
+            break
+        taken.append(entry)
+    return tuple(sorted(taken, key=lambda entry: entry.node_id))
+
+
 def _bits(epoch: int, entries: Sequence[ViewEntry], previous: View | None, genesis: Genesis) -> int:
     """Difficulty of stamps for the view of `epoch`: it follows the joins of the last epochs, by this view."""
     rule = genesis.terms.difficulty
@@ -153,21 +200,23 @@ def _bits(epoch: int, entries: Sequence[ViewEntry], previous: View | None, genes
 
 
 def _within_caps(
-    usable: Mapping[NodeId, Descriptor],
+    places: Mapping[NodeId, _Place],
     families: Mapping[NodeId, bytes],
     seniority: Mapping[NodeId, int],
     salt: bytes,
     genesis: Genesis,
-) -> frozenset[NodeId]:
-    members = [Member(node, d.addresses, families.get(node, b""), seniority[node]) for node, d in usable.items()]
+) -> tuple[NodeId, ...]:
+    members = [Member(node, p.addresses, families.get(node, b""), seniority[node]) for node, p in places.items()]
     return within_caps(members, NO_CAPS if genesis.test_network else CapRule(), salt)
 
 
-def _seniority(since: Mapping[NodeId, int], previous: View | None, genesis: Genesis) -> dict[NodeId, int]:
+def _seniority(places: Mapping[NodeId, _Place], previous: View | None, genesis: Genesis) -> dict[NodeId, int]:
     """Directories of the set come first, then the nodes of the previous view, then who was first in any."""
     there = {entry.node_id for entry in previous.entries} if previous is not None else set()
     directories = {directory.node_id for directory in genesis.directories}
-    return {node: 0 if node in directories else 1 if node in there else 1 + epoch for node, epoch in since.items()}
+    return {
+        node: 0 if node in directories else 1 if node in there else 1 + place.since for node, place in places.items()
+    }
 
 
 def family_ids(descriptors: Mapping[NodeId, Descriptor]) -> dict[NodeId, bytes]:
@@ -203,8 +252,14 @@ def _choose_node(entries: Sequence[VoteEntry], genesis: Genesis) -> Chosen | Non
         return None  # perhaps nobody honest has it to give
     bits = (1 << bit for bit in range(16))
     flags = sum(bit for bit in bits if sum(bool(entry.flags & bit) for entry in entries) >= genesis.majority)
-    weight = lower_median([entry.weight for entry in entries])
-    return Chosen(entries[0].node_id, descriptor, flags, weight, lower_median([entry.since for entry in entries]))
+    weight, since = (lower_median(values) for values in zip(*((entry.weight, entry.since) for entry in entries)))
+    reached = _proved([entry.reached for entry in entries if entry.descriptor == descriptor], genesis)
+    return Chosen(entries[0].node_id, descriptor, flags, weight, since, reached) if reached else None
+
+
+def _proved(masks: Sequence[int], genesis: Genesis) -> int:
+    """Addresses that so many directories reached that one of them is honest: those without IPv6 reach fewer."""
+    return sum(1 << at for at in range(MAX_ADDRESSES) if sum(mask >> at & 1 for mask in masks) >= genesis.witnesses)
 
 
 def lower_median(values: Sequence[int]) -> int:
@@ -212,34 +267,29 @@ def lower_median(values: Sequence[int]) -> int:
     return sorted(values)[(len(values) - 1) // 2]
 
 
-def _entry(
-    one: Chosen,
-    descriptor: Descriptor,
-    family: bytes,
-    since: int,
-    previous: View | None,
-    epoch: int,
-    genesis: Genesis,
-) -> ViewEntry:
+def _entry(place: _Place, family: bytes, previous: View | None, epoch: int, genesis: Genesis) -> ViewEntry:
+    one, descriptor, flags = place.chosen, place.descriptor, place.chosen.flags
     before = previous.find(one.node_id) if previous is not None else None
     changed = before is not None and before.onion_key != descriptor.onion_key
-    if before is None and previous is not None and descriptor.predecessor is not None:
+    if before is None and previous is not None and descriptor.predecessor is not None and not place.rival:
         before = previous.find(descriptor.predecessor)
+    if place.rival:
+        flags = without_probationers(flags, on_probation(place.since, epoch, genesis.terms.probation_epochs))
     weight = min(one.weight, declared_weight(descriptor))
     return ViewEntry(
         node_id=one.node_id,
         link_key=descriptor.link_key,
         onion_key=descriptor.onion_key,
         previous_onion_key=before.onion_key if before is not None and changed else None,
-        addresses=descriptor.addresses,
-        flags=one.flags,
+        addresses=place.addresses,
+        flags=flags,
         weight=_grown(weight, before, epoch, genesis),
         exit_policy=descriptor.exit_policy,
         family=family,
         mix=descriptor.mix,
         padding=descriptor.padding,
         nickname=descriptor.nickname,
-        since=since,
+        since=place.since,
     )
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Self
 
+from phantomband.core.crypto.dh import check_public_untrusted
 from phantomband.core.errors import Malformed
 from phantomband.core.ids import NODE_ID_BYTES, NodeId
 from phantomband.core.netdir.address import NodeAddress, encode_addresses, read_addresses_untrusted
@@ -31,6 +32,7 @@ from phantomband.core.netdir.codec import (
     text_untrusted,
 )
 from phantomband.core.netdir.descriptor import (
+    MAX_LISTED_BYTES,
     MAX_MIX_BYTES,
     MAX_NICKNAME_BYTES,
     MAX_PADDING_BYTES,
@@ -50,6 +52,18 @@ HEADER_BYTES = 1 + DIGEST_BYTES + 4 * 8 + 3 * DIGEST_BYTES + 1
 """Everything before the count of entries."""
 
 MAX_ENTRIES = 65535
+
+COUNT_BYTES = 4
+LENGTH_BYTES = 2
+
+ENTRY_FIXED_BYTES = NODE_ID_BYTES + 2 * KEY_BYTES + (1 + KEY_BYTES) + 2 + 4 + 2 + (1 + DIGEST_BYTES) + 3 + 8
+"""Of an entry with a previous onion key and a family, without what `MAX_LISTED_BYTES` counts."""
+
+MAX_ENTRY_BYTES = ENTRY_FIXED_BYTES + MAX_LISTED_BYTES
+"""1,461: an entry with all that a descriptor may list."""
+
+MAX_ENTRIES_BYTES = MAX_VIEW_BYTES - HEADER_BYTES - COUNT_BYTES
+"""Of all entries with their lengths: where the tally stops (tally.py), so that readers take what directories sign."""
 
 NO_DIGEST = bytes(DIGEST_BYTES)
 """Stands for the view before the first."""
@@ -96,8 +110,8 @@ class ViewEntry:
 
     def __post_init__(self) -> None:
         for key in (self.link_key, self.onion_key, self.previous_onion_key):
-            if key is not None and len(key) != KEY_BYTES:
-                raise Malformed(f"a key has {KEY_BYTES} bytes, not {len(key)}")
+            if key is not None:
+                check_public_untrusted(key, "an entry's key")
         if len(self.family) not in (0, DIGEST_BYTES):
             raise Malformed(f"a family id has {DIGEST_BYTES} bytes, or none")
         if not (0 <= self.flags < 2**16 and 0 <= self.weight <= MAX_WEIGHT and 0 <= self.since <= U64_MAX):
@@ -136,6 +150,8 @@ class ViewEntry:
 
     @classmethod
     def decode_untrusted(cls, data: bytes) -> Self:
+        if len(data) > MAX_ENTRY_BYTES:
+            raise Malformed(f"an entry of {len(data)} bytes is over the limit of {MAX_ENTRY_BYTES}")
         reader = Reader(data)
         entry = cls(
             node_id=NodeId(reader.take(NODE_ID_BYTES)),

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from phantomband.core.crypto.labels import SIGN_VIEW
 from phantomband.core.crypto.sign import Signer
@@ -127,6 +126,21 @@ class Voting:
         )
         return next(time for time in times if time > now)
 
+    def clock_doubt(self, now: float) -> str:
+        """Why this machine's clock is not to be voted by; empty when it is."""
+        newest = self._newest[0]
+        if newest != NO_EPOCH and self._clock.start(newest) - now > self.clocks.bound:
+            return "this machine's clock is behind the newest certified view: set it"
+        return self.clocks.doubt(now)
+
+    def clock_trouble(self, now: float) -> str:
+        """Whose clock is off, and what to do; empty when none is known to be."""
+        return self.clocks.own_trouble(now) or self.clock_doubt(now) or self.clocks.trouble(now)
+
+    def clock_jumped(self, seconds: float, now: float) -> None:
+        """This machine's clock was set and is at `now`: it shows `seconds` more than it would have."""
+        self.clocks.jumped(seconds, now)
+
     def votes(self, epoch: int, digests: Iterable[bytes]) -> list[bytes]:
         """The signed votes that are held of those asked for."""
         current = self._rounds.get(epoch)
@@ -160,7 +174,7 @@ class Voting:
     def tick(self, now: float) -> list[Effect]:
         """Does what is due."""
         epoch = self._clock.epoch_at(now)
-        for old in [number for number in self._rounds if number < epoch - 1]:
+        for old in [number for number in self._rounds if abs(number - epoch) > 1]:
             del self._rounds[old]
         if epoch == NO_EPOCH or now < self._clock.cutoff(epoch):
             return []
@@ -272,15 +286,15 @@ class Voting:
     # --- what goes out
 
     def _vote(self, current: Round, now: float) -> list[Effect]:
-        if current.voted:
+        if current.voted or self.clock_doubt(now):
             return []
         current.voted = True
-        if self._memory.voted_epoch >= current.epoch:
+        if not self._memory.may_vote(current.epoch):
             return []  # before a restart: a second vote would be taken for a lie
         entries = self._candidates.entries(current.epoch, now)
         if self._newest[0] == NO_EPOCH and len(entries) < self._genesis.min_relays:
             return []  # no first view can come of it
-        self._memory = replace(self._memory, voted_epoch=current.epoch)
+        self._memory = self._memory.with_vote(current.epoch)
         vote = Vote(
             network_id=self._genesis.network_id,
             epoch=current.epoch,
@@ -368,17 +382,15 @@ class Voting:
         return effects
 
     def _sign(self, current: Round, view: View) -> list[Effect]:
-        """Signs, unless another digest of this epoch, or a later epoch, was signed before."""
+        """Signs, unless another digest of this epoch was signed before."""
         current.signed = True
         encoded = view.encode()
         digest = view_digest(encoded)
         current.views[digest] = (view, encoded)
         memory = self._memory
-        if memory.signed_epoch > view.epoch:
+        if not memory.may_sign(view.epoch, digest):
             return []
-        if memory.signed_epoch == view.epoch and memory.signed_digest != digest:
-            return []
-        self._memory = replace(memory, signed_epoch=view.epoch, signed_digest=digest)
+        self._memory = memory.with_signature(view.epoch, digest)
         message = certificate_message(view.network_id, view.epoch, view.previous, digest, view.set_id)
         signature = self._key.sign(message, SIGN_VIEW)
         share = ViewSignature(view.network_id, view.epoch, self._index, view.previous, digest, view.set_id, signature)

@@ -3,7 +3,7 @@ in order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from phantomband.core.netdir.certified import CertifiedView
@@ -19,13 +19,57 @@ class BallotKind(IntEnum):
     SIGNATURE = 3
 
 
+KEPT_EPOCHS = 64
+"""Epochs voted and signed in that are remembered one by one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a directory must not forget across a restart, or it would vote or sign twice."""
+    """What a directory must not forget across a restart, or it would vote or sign twice.
 
-    voted_epoch: int = NO_EPOCH
-    signed_epoch: int = NO_EPOCH
-    signed_digest: bytes = NO_DIGEST
+    Epochs are remembered one by one, not the highest alone: a clock that stood ahead for a moment may have voted in an
+    epoch that is to come, and must be able to go on in those before it. Of more than KEPT_EPOCHS the least are
+    forgotten, and nothing is voted or signed in an epoch up to them any more.
+    """
+
+    voted: tuple[int, ...] = ()
+    """Rising."""
+    signed: tuple[tuple[int, bytes], ...] = ()
+    """(epoch, digest of the view), rising."""
+    voted_to: int = NO_EPOCH
+    """No vote up to here."""
+    signed_to: int = NO_EPOCH
+
+    @property
+    def voted_epoch(self) -> int:
+        """The highest epoch voted in."""
+        return max((*self.voted, self.voted_to))
+
+    @property
+    def signed_epoch(self) -> int:
+        """The highest epoch of which a view was signed."""
+        return self.signed[-1][0] if self.signed else self.signed_to
+
+    @property
+    def signed_digest(self) -> bytes:
+        """The view that was signed of it."""
+        return self.signed[-1][1] if self.signed else NO_DIGEST
+
+    def may_vote(self, epoch: int) -> bool:
+        return epoch > self.voted_to and epoch not in self.voted
+
+    def may_sign(self, epoch: int, digest: bytes) -> bool:
+        """Whether no other view of that epoch was signed."""
+        return dict(self.signed).get(epoch, digest if epoch > self.signed_to else None) == digest
+
+    def with_vote(self, epoch: int) -> Memory:
+        voted = sorted({*self.voted, epoch})
+        return replace(self, voted=tuple(voted[-KEPT_EPOCHS:]), voted_to=max((self.voted_to, *voted[:-KEPT_EPOCHS])))
+
+    def with_signature(self, epoch: int, digest: bytes) -> Memory:
+        signed = sorted({**dict(self.signed), epoch: digest}.items())
+        forgotten = (old for old, _ in signed[:-KEPT_EPOCHS])
+        return replace(self, signed=tuple(signed[-KEPT_EPOCHS:]), signed_to=max((self.signed_to, *forgotten)))
 
 
 @dataclass(frozen=True, slots=True)
