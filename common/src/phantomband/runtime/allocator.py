@@ -1,4 +1,5 @@
-"""Tells glibc's malloc to keep large blocks instead of giving them back to the kernel after each message.
+"""Tells glibc's malloc to keep large blocks instead of giving them back to the kernel after each message; and to give
+back what it kept, once a peak is over.
 
 gRPC allocates and frees each message; above malloc's default thresholds (128 KiB) every one is an mmap, a
 page-fault storm and a munmap. Large thresholds about double a gRPC lane's speed at 256 KiB messages
@@ -35,3 +36,15 @@ def tune_allocator() -> bool:
         (M_TOP_PAD, TOP_PAD_BYTES),
     )
     return all(mallopt(number, value) == 1 for number, value in settings)
+
+
+def trim() -> None:
+    """Gives the kernel every whole page that malloc keeps unused (malloc_trim(3)); nothing where there is no such call.
+
+    The thresholds above keep up to 128 MiB at the heap's end, and fragments anywhere, for good: after a peak they are
+    not needed.
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        pass
