@@ -91,7 +91,7 @@ class RelayMachine:
         """The link is gone, and with it every circuit on it."""
         gone = self._links.pop(link, None)
         if gone is not None:
-            gone.lose_own()
+            self._lose_own(gone)
             for owner in list(gone.owners.values()):
                 if owner is not None:
                     self._destroy(owner, lost=gone)
@@ -145,9 +145,13 @@ class RelayMachine:
         for owner in list(link.owners.values()):
             if owner is not None:
                 self._destroy(owner, lost=None if tell else link)
-        link.lose_own()
-        link.owners.clear()
-        link.circuits.clear()
+        self._lose_own(link)
+        for circuit in list(link.owners):
+            link.forget(circuit)
+
+    def _lose_own(self, link: RelayLink) -> None:
+        for circuit in link.lose_own():
+            self._contain(circuit.lost)
 
     @property
     def circuit_count(self) -> int:
@@ -167,11 +171,7 @@ class RelayMachine:
             circuit = header[:CIRCUIT_ID_BYTES]
             at += CELL_BYTES
             if header[CIRCUIT_ID_BYTES] != Command.RELAY:
-                own = link.own.get(circuit)
-                if own is not None:
-                    own.cells(header[CIRCUIT_ID_BYTES], data, first, 1, now)
-                else:
-                    self._command(link, circuit, header[CIRCUIT_ID_BYTES], data[first + HEADER_BYTES : at])
+                self._command(link, circuit, data, first, now)
                 continue
             while at < end and data[at : at + HEADER_BYTES] == header:
                 at += CELL_BYTES
@@ -181,18 +181,20 @@ class RelayMachine:
         """A run of RELAY cells of one circuit."""
         handler = link.circuits.get(circuit)
         if handler is None:
-            self._stray(link, count)
+            self._stray(link, count, now)
             return
         try:
             handler(data, at, count, now)
         except Malformed:
             self._broken(link, circuit)
+        except Exception:  # noqa: BLE001 - see _bug
+            self._bug(link, circuit)
 
-    def _stray(self, link: RelayLink, count: int = 1) -> None:
+    def _stray(self, link: RelayLink, count: int, now: float) -> None:
         """Cells for a circuit that is no more: a DESTROY may cross some, a flood is an attack."""
         self.counters.stray += count
-        before, link.stray = link.stray, link.stray + count
-        if before < self.limits.stray_cells <= link.stray:
+        before = link.stray.unexpected
+        if link.stray.came(count, now) >= self.limits.stray_cells > before:
             self._effects.close_link(link.id)
 
     def _broken(self, link: RelayLink, circuit: bytes) -> None:
@@ -201,21 +203,48 @@ class RelayMachine:
         if owner is not None:
             self._destroy(owner)
 
-    def _command(self, link: RelayLink, circuit: bytes, command: int, body: bytes) -> None:
+    def _bug(self, link: RelayLink, circuit: bytes) -> None:
+        """A fault of ours that a peer's cell met: it ends the circuit that the cell was of, and no other."""
+        self.counters.bugs += 1
+        owner = link.owners.get(circuit)
+        own = link.own.get(circuit)
+        if owner is not None:
+            self._destroy(owner)
+        if own is not None:
+            link.forget_own(own)
+            self._contain(own.destroy)
+
+    def _contain(self, ending: Callable[[], None]) -> None:
+        """Tells whoever has to do with a circuit that it ends: a fault in there keeps no other from ending."""
         try:
+            ending()
+        except Exception:  # noqa: BLE001 - see _bug
+            self.counters.bugs += 1
+
+    def _command(self, link: RelayLink, circuit: bytes, data: bytes, at: int, now: float) -> None:
+        """One cell that is not RELAY, at `data[at:]`."""
+        command = data[at + CIRCUIT_ID_BYTES]
+        try:
+            own = link.own.get(circuit)
+            if own is not None:
+                own.cells(command, data, at, 1, now)
+                return
+            body = data[at + HEADER_BYTES : at + CELL_BYTES]
             match command:
                 case Command.PAD if circuit == LINK_CIRCUIT:
                     pass
                 case Command.CREATE:
                     self._handshakes.create_untrusted(link, circuit, body, self._circuits)
                 case Command.CREATED:
-                    self._created(link, circuit, body)
+                    self._created(link, circuit, body, now)
                 case Command.DESTROY:
                     self._destroyed(link, circuit)
                 case _:
                     raise Malformed(f"unexpected cell command {command}")
         except Malformed:
             self._broken(link, circuit)
+        except Exception:  # noqa: BLE001 - see _bug
+            self._bug(link, circuit)
 
     def flush(self, now: float) -> None:
         """Ends a batch: hands data to streams and sends what windows now allow. Call once after `cells`."""
@@ -244,8 +273,13 @@ class RelayMachine:
         if reply is None or keys is None:
             self._handshakes.failed(job, link)
             return
-        circuit = RelayCircuit(link, job.circuit, job.hop, keys, self._endpoints.messages)
-        self._endpoints.attach(circuit, self._endpoint(circuit))
+        try:
+            circuit = RelayCircuit(link, job.circuit, job.hop, keys, self._endpoints.messages)
+            self._endpoints.attach(circuit, self._endpoint(circuit))
+        except Exception:  # noqa: BLE001 - see _bug
+            self.counters.bugs += 1
+            self._handshakes.failed(job, link)
+            return
         link.owners[job.circuit] = circuit
         link.circuits[job.circuit] = circuit.peel
         self._circuits += 1
@@ -266,10 +300,10 @@ class RelayMachine:
         """The link that `open_link` asked for, or None: then the circuits that waited die."""
         self._extending.link_ready(node, self._links.get(link_id) if link_id is not None else None)
 
-    def _created(self, link: RelayLink, circuit_id: bytes, body: bytes) -> None:
+    def _created(self, link: RelayLink, circuit_id: bytes, body: bytes, now: float) -> None:
         circuit = link.owners.get(circuit_id)
         if circuit is None:
-            self._stray(link)
+            self._stray(link, 1, now)
             return
         self._extending.created(circuit, link, circuit_id, body)
 
@@ -281,8 +315,7 @@ class RelayMachine:
             return
         if circuit_id not in link.owners:
             return
-        owner = link.owners.pop(circuit_id)
-        link.circuits.pop(circuit_id, None)
+        owner = link.forget(circuit_id)
         if owner is not None:
             self._destroy(owner, told=(link, circuit_id))
 
@@ -311,10 +344,9 @@ class RelayMachine:
         if circuit.next_link is not None:
             ends.append((circuit.next_link, circuit.next_id))
         for link, circuit_id in ends:
-            link.owners.pop(circuit_id, None)
-            link.circuits.pop(circuit_id, None)
+            link.forget(circuit_id)
             if link is not lost and (link, circuit_id) != told:
                 link.send_destroy(circuit_id)
         endpoint, circuit.endpoint = circuit.endpoint, None
         if endpoint is not None:
-            endpoint.gone()
+            self._contain(endpoint.gone)

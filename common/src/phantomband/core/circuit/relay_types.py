@@ -29,7 +29,8 @@ class RelayLimits:
     paced_cells: int = 16_384
     """... of all circuits together; one that asks for more is answered with PACED(0)."""
     stray_cells: int = 65_536
-    """Cells for circuits that a link does not have, ever; one more and the link is closed."""
+    """Cells of a minute for circuits that a link does not have, beyond those that were under way when circuits ended
+    (stray.py); one more and the link is closed."""
 
 
 @dataclass(slots=True)
