@@ -20,6 +20,8 @@ from phantomband.core.ids import LinkId, NodeId
 from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.proto import relay_pb2, relay_pb2_grpc
 from phantomband.runtime import frames
+from phantomband.runtime.contained import Contained
+from phantomband.runtime.contained_edges import handler, watch_callbacks
 from phantomband.runtime.frames import Frame
 from phantomband.runtime.lane.base import HIGH_WATER, Driver, LanePeer, LaneReceiver
 from phantomband.runtime.lane.client import LaneClient
@@ -38,6 +40,9 @@ USUAL_HOPS = 3
 
 LOOK_SECONDS = 5.0
 """Longest time between looks at the clock for a turn of the onion keys: system clocks are set."""
+
+SLOTS_AGAIN_SECONDS = 0.1
+"""After a fault of ours in a slot, the next is looked for then."""
 
 LINK_WAIT_SECONDS = 2.0
 """The gateway's word that a link is up may come on the lane a little after its answer."""
@@ -73,20 +78,23 @@ class RelayService(Service):
 
     def __init__(self, parts: RelayParts) -> None:
         self.incarnation = new_incarnation()
+        self.contained = Contained()
         self._parts = parts
         self._loop = asyncio.get_running_loop()
         self.exit = Exit(parts.rules, self._spawn)
         acceptor = self.exit.circuit if parts.rules.policy.is_exit else None
         self.machine = RelayMachine(self, acceptor, mixing=2 * USUAL_HOPS * parts.mixing)
-        self._handshakes = Handshakes(parts.worker, self._handshake_done, self._worker_died, parts.ring.keys.accepted)
+        self._handshakes = Handshakes(
+            parts.worker, self._handshake_done, self._worker_died, parts.ring.keys.accepted, self.contained
+        )
         self._lanes = LaneServer(self.name, self.incarnation, self._accept_lane, parts.sockets, parts.random)
         me = LanePeer(self.name, self.incarnation)
         self._mixer = LaneClient(parts.mixer, me, parts.driver, lambda _: self.wake(), self._mixer_down)
         self._neighbours = Neighbours(parts.gateway, parts.directory)
         self._loops = Loops(
-            parts.node_id, parts.network_id, self.machine, self._neighbours, parts.random, parts.loop_seconds
-        )
-        self._tasks: asyncio.TaskGroup | None = None
+            parts.node_id, parts.network_id, self.machine, self._neighbours, parts.random, parts.loop_seconds,
+            self.contained,
+        )  # fmt: skip
         self._links_awaited: dict[LinkId, asyncio.Event] = {}
         self._slots: asyncio.TimerHandle | None = None
         self._flushing = False
@@ -97,20 +105,22 @@ class RelayService(Service):
 
     def add_to(self, server: grpc.aio.Server) -> list[str]:
         self._lanes.add_to(server)
-        relay_pb2_grpc.add_RelayServicer_to_server(_Rpc(self._parts), server)
+        relay_pb2_grpc.add_RelayServicer_to_server(_Rpc(self._parts, self.contained), server)
         return [SERVICE_NAME, relay_pb2.DESCRIPTOR.services_by_name["Relay"].full_name]
 
     async def run(self, ready: Callable[[], None]) -> None:
+        watch_callbacks(self.contained)
+        keep = self.contained.keep
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                tasks.create_task(self._mixer.run())
-                tasks.create_task(self._neighbours.watch_view())
-                tasks.create_task(self._keepalive())
-                tasks.create_task(self._turn_keys())
-                tasks.create_task(self._parts.capacity.run())
+                self.contained.start(tasks)
+                tasks.create_task(keep(self._mixer.run))
+                tasks.create_task(keep(self._neighbours.watch_view))
+                tasks.create_task(keep(self._keepalive))
+                tasks.create_task(keep(self._turn_keys))
+                tasks.create_task(keep(self._parts.capacity.run))
                 if self._parts.loop_seconds:
-                    tasks.create_task(self._loops.run(self._link_known))
+                    tasks.create_task(keep(lambda: self._loops.run(self._link_known)))
                 await self._mixer.wait_up()
                 ready()
                 await self._dead.wait()
@@ -152,7 +162,7 @@ class RelayService(Service):
             "circuits_destroyed": counters.circuits_destroyed,
             "circuits_refused": counters.circuits_refused,
             "malformed": counters.malformed,
-            "bugs": counters.bugs,
+            "bugs": counters.bugs + self.contained.bugs,
             "stray_cells": counters.stray,
             "handshakes_waiting": self._handshakes.waiting,
             "handshakes_refused": self._handshakes_refused,
@@ -175,9 +185,7 @@ class RelayService(Service):
         }
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._tasks is None:
-            raise Bug("the relay does not run")
-        self._tasks.create_task(work)
+        self.contained.spawn(work)
 
     # ---- cells -------------------------------------------------------------------------------------------------
 
@@ -201,6 +209,9 @@ class RelayService(Service):
 
     def _flush(self) -> None:
         self._flushing = False
+        self.contained.call(self._flush_now)
+
+    def _flush_now(self) -> None:
         machine = self.machine
         if not self._mixer.up:
             return  # what new circuits answer meanwhile goes out when the mixer is back: see _mixer_down
@@ -228,10 +239,10 @@ class RelayService(Service):
         self.machine.reset(keep_links=False)
 
     def _mixer_down(self) -> None:
-        self.machine.reset(keep_links=True)
+        self.contained.call(lambda: self.machine.reset(keep_links=True))
 
     def open_link(self, node: NodeId) -> None:
-        self._spawn(self._open_link(node))
+        self.contained.spawn(self._open_link(node), lambda: self.machine.link_ready(node, None))
 
     async def _open_link(self, node: NodeId) -> None:
         link = await self._neighbours.open_link(node)
@@ -257,7 +268,8 @@ class RelayService(Service):
 
     def _run_slots(self) -> None:
         self._slots = None
-        self.machine.slots(self._loop.time())
+        now = self._loop.time()
+        self.contained.call(lambda: self.machine.slots(now), lambda: self.slots_at(now + SLOTS_AGAIN_SECONDS))
 
     def close_link(self, link: LinkId) -> None:
         self._spawn(self._neighbours.close_link(link))
@@ -290,6 +302,12 @@ class _FromGateway:
         self._service = service
 
     def frame(self, kind: int, payload: memoryview) -> None:
+        try:
+            self._frame(kind, payload)
+        except Exception as e:  # noqa: BLE001 - out of here it would end the lane, and with it every circuit
+            self._service.contained.bug(e)
+
+    def _frame(self, kind: int, payload: memoryview) -> None:
         service = self._service
         match kind:
             case Frame.CELLS:
@@ -306,13 +324,15 @@ class _FromGateway:
                 raise Bug(f"unknown frame {kind}")
 
     def down(self) -> None:
-        self._service.gateway_down()
+        self._service.contained.call(self._service.gateway_down)
 
 
 class _Rpc(relay_pb2_grpc.RelayServicer):  # type: ignore[misc]
-    def __init__(self, parts: RelayParts) -> None:
+    def __init__(self, parts: RelayParts, contained: Contained) -> None:
         self._parts = parts
+        self.contained = contained
 
+    @handler
     async def Describe(self, request: Any, context: Any) -> Any:
         parts = self._parts
         policy: ExitPolicy = parts.rules.policy

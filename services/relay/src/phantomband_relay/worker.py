@@ -4,7 +4,9 @@ The worker is forked before the relay starts any thread. Parent and worker share
 
     job     number 8 | hop 1 | onion skin 1,568
     keys    0 8 | onion key 32 *                    from now on these are accepted; jobs are numbered from 1, no answer
-    answer  number 8 | reply 1,408 | forward 32 | backward 32 | exporter 32       (number alone: it failed)
+    answer  number 8 | reply 1,408 | forward 32 | backward 32 | exporter 32
+            number 8                                it failed
+            number 8 | 0                            a fault of ours: it failed, and is counted as a bug
 
 The socket keeps the order. When keys turn, the worker first gets the new ones beside those that it has, and is told to
 forget the retired one when the last job that was admitted before has been answered: no handshake is lost by a turn.
@@ -21,15 +23,17 @@ from collections.abc import Callable, Sequence
 
 from phantomband.core.circuit.relay_types import HandshakeJob
 from phantomband.core.crypto.kem import encapsulate_untrusted
-from phantomband.core.errors import Malformed
+from phantomband.core.errors import Bug, Malformed
 from phantomband.core.handshake.ntor import KEY_BYTES, RELAY_BYTES, CircuitKeys, OnionKey, Responder
 from phantomband.core.ids import LinkId
+from phantomband.runtime.contained import Contained
 
 IN_FLIGHT = 16
 """Jobs in the worker's socket at once; the rest waits here, fair between links."""
 
 _PACKET = 4096
 _KEYS = bytes(8)
+_FAULT = b"\0"
 
 Done = Callable[[HandshakeJob, bytes | None, CircuitKeys | None], None]
 
@@ -55,7 +59,15 @@ def _work(sock: socket.socket, responder: Responder) -> None:
         if job[:8] == _KEYS:
             responder.accept([OnionKey(job[at : at + KEY_BYTES]) for at in range(8, len(job), KEY_BYTES)])
         else:
-            sock.send(job[:8] + _answer(responder, job[8], job[9:]))
+            sock.send(job[:8] + _answer_or_fault(responder, job))
+
+
+def _answer_or_fault(responder: Responder, job: bytes) -> bytes:
+    """One job never ends the worker, which makes the circuits of all peers."""
+    try:
+        return _answer(responder, job[8], job[9:])
+    except Exception:  # noqa: BLE001 - the root of a job
+        return _FAULT
 
 
 def _answer(responder: Responder, hop: int, onion_skin: bytes) -> bytes:
@@ -74,8 +86,14 @@ class Handshakes:
     """
 
     def __init__(
-        self, sock: socket.socket, done: Done, died: Callable[[], None], keys: Sequence[OnionKey] = ()
+        self,
+        sock: socket.socket,
+        done: Done,
+        died: Callable[[], None],
+        keys: Sequence[OnionKey] = (),
+        contained: Contained | None = None,
     ) -> None:
+        self._contained = contained or Contained()
         self._sock = sock
         self._done = done
         self._died = died
@@ -146,11 +164,16 @@ class Handshakes:
             if not self._before_turn:
                 self._tell_keys(self._keys)
         self._feed()
-        if len(packet) == 8:
-            self._done(job, None, None)
-            return
+        self._contained.call(lambda: self._answered(job, packet))
+
+    def _answered(self, job: HandshakeJob, packet: bytes) -> None:
         end = 8 + RELAY_BYTES
-        self._done(job, packet[8:end], CircuitKeys.split(packet[end : end + 3 * KEY_BYTES]))
+        if packet[8:] == _FAULT:
+            self._contained.bug(Bug("a handshake that failed in the worker by a fault of ours"))
+        if len(packet) < end:
+            self._done(job, None, None)
+        else:
+            self._done(job, packet[8:end], CircuitKeys.split(packet[end : end + 3 * KEY_BYTES]))
 
     def _lost(self) -> None:
         self._loop.remove_reader(self._sock.fileno())
