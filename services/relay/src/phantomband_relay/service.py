@@ -228,7 +228,7 @@ class RelayService(Service):
     # ---- links -------------------------------------------------------------------------------------------------
 
     def link_up(self, payload: bytes) -> None:
-        link, dialed, _ = frames.read_link_up(payload)
+        link, dialed, _, _ = frames.read_link_up(payload)
         self.machine.link_up(link, dialed, int.from_bytes(self._parts.random(4), "big") >> 2)
         awaited = self._links_awaited.pop(link, None)
         if awaited is not None:
