@@ -204,6 +204,7 @@ def test_an_error_with_an_answer_of_the_worker_is_contained(tmp_path: Path, erro
             raise error("from a peer")
 
         rig.service.machine.handshake_done = done
+        rig.service._handshakes._wanted = lambda job: True
         rig.service.handshake(HandshakeJob(LINK, CircuitId(b"\0\0\0\1"), HopNumber(1), bytes(CLIENT_BYTES)))
         rig.worker.setblocking(False)
         rig.worker.recv(4096)  # the keys

@@ -75,6 +75,7 @@ async def run(config: NodeConfig) -> None:
         random=os.urandom,
         pacing=config.gateway.pacing,
         listed=not config.bridge,
+        replay=config.data_dir / "gateway" / "replay",
         memory_bytes=config.memory_mib << 20,
     )
     try:

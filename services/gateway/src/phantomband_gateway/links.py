@@ -77,7 +77,7 @@ class Links:
     """Incoming ones that gave way to others."""
     contained: Contained = field(default_factory=Contained)
     budget: MemoryBudget | None = None
-    _replay: ReplayCache = field(default_factory=ReplayCache)
+    replay: ReplayCache = field(default_factory=ReplayCache)
     dialing: SharedAttempts[Hashable, LinkDriver] = field(default_factory=SharedAttempts)
     _keys: dict[LinkDriver, bytes] = field(default_factory=dict)
     """The node at the other end of each link, where it is known; in the order of the links."""
@@ -106,7 +106,7 @@ class Links:
             connection.abort()
             return _Refused()
         machine = listen(
-            self.network_id, self.node_id, self.key, self.random, encapsulate_untrusted, replay=self._replay
+            self.network_id, self.node_id, self.key, self.random, encapsulate_untrusted, replay=self.replay
         )
         driver = _Accepted(machine, self, connection.peer_ip, (source, transport))
         self.shaking[driver] = None

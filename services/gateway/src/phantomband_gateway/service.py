@@ -32,6 +32,7 @@ from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
 from phantomband.runtime.link_driver import DESTROY_ALL, UNPACED, LinkDriver
 from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.memory_limit import held_bytes
+from phantomband.runtime.replay_file import ReplayFile
 from phantomband.runtime.service import Service, new_incarnation, quiet
 from phantomband.transports.base import Address, Transport
 
@@ -66,6 +67,8 @@ class GatewayParts:
     random: RandomSource
     pacing: Policy = UNPACED
     listed: bool = True
+    replay: Path | None = None
+    """File of the replay memory."""
     memory_bytes: int = 0
     """What the whole process may take; 0: as much as its control group lets it."""
 
@@ -102,6 +105,9 @@ class GatewayService(Service):
     async def run(self, ready: Callable[[], None]) -> None:
         watch_callbacks(self.contained)
         async with AsyncExitStack() as stack:
+            kept = ReplayFile(self._parts.replay, self.links.replay) if self._parts.replay is not None else None
+            if kept is not None:
+                stack.callback(kept.save)
             stack.push_async_callback(self._lanes.close)
             stack.callback(self.links.abort_all)
             bound = []
@@ -117,6 +123,8 @@ class GatewayService(Service):
                 self.calls.start()
                 self.links.dialing.spawn = self.contained.spawn
                 tasks.create_task(self.contained.keep(self._relay.run))
+                if kept is not None:
+                    tasks.create_task(self.contained.keep(kept.run))
                 await self._relay.wait_up()
                 ready()
 

@@ -32,6 +32,7 @@ class Neighbours:
         self._gateway = local_channel(gateway)
         self._directory = local_channel(directory)
         self._views: deque[View] = deque(maxlen=VIEWS_KEPT)
+        self._link_keys: frozenset[bytes] = frozenset()
 
     @property
     def known(self) -> int:
@@ -64,6 +65,11 @@ class Neighbours:
         view = CertifiedView.decode_untrusted(data).view
         if not self._views or view.epoch > self._views[-1].epoch:
             self._views.append(view)
+            self._link_keys = frozenset(entry.link_key for known in self._views for entry in known.entries)
+
+    def is_relay(self, link_key: bytes) -> bool:
+        """Whether this is the link key of a relay in our views."""
+        return link_key in self._link_keys
 
     async def open_link(self, node: NodeId) -> LinkId | None:
         """A link to `node`, or None when we do not know it or cannot reach it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from phantomband.runtime.frames import Frame
 from phantomband.runtime.lane.base import HIGH_WATER, Driver, LanePeer, LaneReceiver
 from phantomband.runtime.lane.client import LaneClient
 from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
+from phantomband.runtime.replay_file import ReplayFile
 from phantomband.runtime.service import Service, new_incarnation, quiet
 
 from phantomband_relay.capacity import Capacity
@@ -34,6 +35,9 @@ from phantomband_relay.loops import Loops
 from phantomband_relay.neighbours import Neighbours
 from phantomband_relay.onion_keys import KeyRing
 from phantomband_relay.worker import Handshakes
+
+EXIT_HOP = 3
+"""Outside test networks streams are served on circuits of three hops or more, whoever asks."""
 
 USUAL_HOPS = 3
 """Where our circuits' ends are, as far as we can know; their mixing is taken to be like ours."""
@@ -69,6 +73,10 @@ class RelayParts:
     """Mean time between the relay's own loops; 0: none."""
     mixing: float = 0.0
     """Seconds that a cell waits on average in this node's mixer."""
+    exit_hop: int = 1
+    """The first hop of a circuit that streams are served at: `EXIT_HOP`, and 1 in a test network."""
+    replay: ReplayFile | None = None
+    """Where the responder's replay memory is kept."""
 
 
 class RelayService(Service):
@@ -83,10 +91,11 @@ class RelayService(Service):
         self._loop = asyncio.get_running_loop()
         self.exit = Exit(parts.rules, self._spawn)
         acceptor = self.exit.circuit if parts.rules.policy.is_exit else None
-        self.machine = RelayMachine(self, acceptor, mixing=2 * USUAL_HOPS * parts.mixing)
+        self.machine = RelayMachine(self, acceptor, mixing=2 * USUAL_HOPS * parts.mixing, exit_hop=parts.exit_hop)
         self._handshakes = Handshakes(
-            parts.worker, self._handshake_done, self._worker_died, parts.ring.keys.accepted, self.contained
-        )
+            parts.worker, self._handshake_done, self._worker_died, parts.ring.keys.accepted, self.contained,
+            wanted=self.machine.handshake_wanted,
+        )  # fmt: skip
         self._lanes = LaneServer(self.name, self.incarnation, self._accept_lane, parts.sockets, parts.random)
         me = LanePeer(self.name, self.incarnation)
         self._mixer = LaneClient(parts.mixer, me, parts.driver, lambda _: self.wake(), self._mixer_down)
@@ -119,6 +128,8 @@ class RelayService(Service):
                 tasks.create_task(keep(self._keepalive))
                 tasks.create_task(keep(self._turn_keys))
                 tasks.create_task(keep(self._parts.capacity.run))
+                if self._parts.replay is not None:
+                    tasks.create_task(keep(self._parts.replay.run))
                 if self._parts.loop_seconds:
                     tasks.create_task(keep(lambda: self._loops.run(self._link_known)))
                 await self._mixer.wait_up()
@@ -127,6 +138,8 @@ class RelayService(Service):
                 raise Bug("the handshake worker died")
         finally:
             self._parts.capacity.save()
+            if self._parts.replay is not None:
+                self._parts.replay.save()
             self.exit.close()
             self._handshakes.close()
             await self._lanes.close()
@@ -228,11 +241,19 @@ class RelayService(Service):
     # ---- links -------------------------------------------------------------------------------------------------
 
     def link_up(self, payload: bytes) -> None:
-        link, dialed, _, _ = frames.read_link_up(payload)
-        self.machine.link_up(link, dialed, int.from_bytes(self._parts.random(4), "big") >> 2)
+        link, dialed, key, network = frames.read_link_up(payload)
+        first_id = int.from_bytes(self._parts.random(4), "big") >> 2
+        self.machine.link_up(link, dialed, first_id, self._source(dialed, key, network))
         awaited = self._links_awaited.pop(link, None)
         if awaited is not None:
             awaited.set()
+
+    def _source(self, dialed: bool, key: bytes | None, network: int) -> Hashable:
+        """Where a link comes from, which shares go by: each relay is one, others share that of their network. Keys that
+        no view names do not count: anyone makes as many as they like."""
+        if key is not None and (dialed or self._neighbours.is_relay(key)):
+            return key
+        return ("network", network) if network else None
 
     def gateway_down(self) -> None:
         """The gateway's lane broke: links and circuits are gone."""
@@ -289,6 +310,12 @@ class RelayService(Service):
         self._handshakes.submit(job)
 
     def _handshake_done(self, job: HandshakeJob, reply: bytes | None, keys: CircuitKeys | None) -> None:
+        if reply is not None:
+            try:
+                self._parts.responder.remember(job.onion_skin)
+            except Malformed:
+                self._handshakes_refused += 1
+                reply = keys = None
         self.machine.handshake_done(job, reply, keys)
 
     def _worker_died(self) -> None:

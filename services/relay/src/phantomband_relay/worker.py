@@ -18,18 +18,18 @@ import asyncio
 import os
 import signal
 import socket
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
-from phantomband.core.circuit.relay_types import HandshakeJob
+from phantomband.core.circuit.fair_queue import FairQueue
+from phantomband.core.circuit.relay_types import HandshakeJob, RelayLimits
 from phantomband.core.crypto.kem import encapsulate_untrusted
 from phantomband.core.errors import Bug, Malformed
 from phantomband.core.handshake.ntor import KEY_BYTES, RELAY_BYTES, CircuitKeys, OnionKey, Responder
-from phantomband.core.ids import LinkId
 from phantomband.runtime.contained import Contained
 
-IN_FLIGHT = 16
-"""Jobs in the worker's socket at once; the rest waits here, fair between links."""
+IN_FLIGHT = 8
+"""Jobs in the worker's socket at once, 2 ms of its time: enough that it never waits for us, and few, since the next one
+waits behind them. The rest waits here, fair between sources."""
 
 _PACKET = 4096
 _KEYS = bytes(8)
@@ -83,6 +83,8 @@ class Handshakes:
 
     Args:
         keys: the onion keys; the worker was forked without any.
+        limit: jobs that wait here.
+        wanted: asked before a job is given to the worker.
     """
 
     def __init__(
@@ -92,7 +94,10 @@ class Handshakes:
         died: Callable[[], None],
         keys: Sequence[OnionKey] = (),
         contained: Contained | None = None,
+        limit: int = RelayLimits().pending_handshakes,
+        wanted: Callable[[HandshakeJob], bool] = lambda job: True,
     ) -> None:
+        self._wanted = wanted
         self._contained = contained or Contained()
         self._sock = sock
         self._done = done
@@ -101,7 +106,7 @@ class Handshakes:
         self._turns = 0
         self._before_turn = 0
         """Jobs admitted before the last turn that have no answer yet."""
-        self._queues: OrderedDict[LinkId, deque[tuple[int, HandshakeJob]]] = OrderedDict()
+        self._queue: FairQueue[tuple[int, HandshakeJob]] = FairQueue(limit)
         self._in_flight: dict[int, tuple[int, HandshakeJob]] = {}
         self._number = 0
         self._loop = asyncio.get_running_loop()
@@ -111,11 +116,14 @@ class Handshakes:
 
     @property
     def waiting(self) -> int:
-        return sum(map(len, self._queues.values())) + len(self._in_flight)
+        return self._queue.waiting + len(self._in_flight)
 
     def submit(self, job: HandshakeJob) -> None:
-        """Queues one job; each link in turn."""
-        self._queues.setdefault(job.link, deque()).append((self._turns, job))
+        """Queues one job: sources take turns, and within one its links. At the bound whoever has most waiting loses."""
+        shed = self._queue.add((self._turns, job), source=job.source or job.link, link=job.link)
+        if shed is not None:
+            self._finished(shed[0])
+            self._done(shed[1], None, None)
         self._feed()
 
     def accept(self, keys: Sequence[OnionKey]) -> None:
@@ -130,11 +138,11 @@ class Handshakes:
         self._send(_KEYS + b"".join(key.private_bytes() for key in keys))
 
     def _feed(self) -> None:
-        while self._queues and len(self._in_flight) < IN_FLIGHT:
-            link, queue = self._queues.popitem(last=False)
-            turns, job = queue.popleft()
-            if queue:
-                self._queues[link] = queue
+        while self._queue and len(self._in_flight) < IN_FLIGHT:
+            turns, job = self._queue.pop()
+            if not self._wanted(job):
+                self._finished(turns)
+                continue
             self._number += 1
             self._in_flight[self._number] = turns, job
             if not self._send(self._number.to_bytes(8, "big") + bytes((job.hop,)) + job.onion_skin):
@@ -159,12 +167,16 @@ class Handshakes:
             self._lost()
             return
         turns, job = self._in_flight.pop(int.from_bytes(packet[:8], "big"))
+        self._finished(turns)
+        self._feed()
+        self._contained.call(lambda: self._answered(job, packet))
+
+    def _finished(self, turns: int) -> None:
+        """A job that was admitted after so many turns needs no key any more."""
         if turns < self._turns:
             self._before_turn -= 1
             if not self._before_turn:
                 self._tell_keys(self._keys)
-        self._feed()
-        self._contained.call(lambda: self._answered(job, packet))
 
     def _answered(self, job: HandshakeJob, packet: bytes) -> None:
         end = 8 + RELAY_BYTES

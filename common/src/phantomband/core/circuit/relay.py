@@ -9,7 +9,7 @@ Anything unexpected destroys the circuit that it came on, in both directions (PR
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from phantomband.core.cell import (
     CELL_BYTES,
@@ -19,6 +19,7 @@ from phantomband.core.cell import (
     Command,
 )
 from phantomband.core.circuit.client import CircuitWatcher, ClientCircuit
+from phantomband.core.circuit.fair_queue import FairQueue
 from phantomband.core.circuit.outbox import ZERO_BODY, Outbox
 from phantomband.core.circuit.relay_circuit import RelayCircuit, RelayLink
 from phantomband.core.circuit.relay_endpoints import RelayEndpoints
@@ -55,11 +56,15 @@ class RelayMachine:
         limits: RelayLimits | None = None,
         congestion: CongestionParameters | None = None,
         mixing: float = 0.0,
+        exit_hop: int = 1,
     ) -> None:
         """Args:
 
         acceptor: makes, for each circuit, who serves its streams; None when this relay is no exit.
         mixing: seconds that mixing adds to a round trip.
+        exit_hop: the first hop that streams are served at; before it they are refused as if this were no exit. Whoever
+            leaves at the first or second hop is known to the exit or its neighbour, and makes the exit an open proxy
+            that learns who its clients are: then it is worth attacking, or asking, for that.
         """
         self.outbox = Outbox(effects.wake)
         self.counters = RelayCounters()
@@ -68,30 +73,36 @@ class RelayMachine:
         self._acceptor = acceptor
         self._congestion = congestion or CongestionParameters()
         self._mixing = mixing
+        self._exit_hop = exit_hop
         self._links: dict[LinkId, RelayLink] = {}
         self._circuits = 0
         self._handshakes = RelayHandshakes(self.limits, effects, self.counters)
         self._pacing = RelayPacing(self.limits, effects, self.counters, self._destroy)
-        self._extending = RelayExtending(effects, self._destroy)
+        self._extending = RelayExtending(effects, self.limits, self._destroy)
         self._endpoints = RelayEndpoints(effects, self.counters, self._pacing, self._extending, self._destroy)
 
     # ---- links -------------------------------------------------------------------------------------------------
 
-    def link_up(self, link: LinkId, dialed: bool, first_id: int = 0) -> None:
+    def link_up(self, link: LinkId, dialed: bool, first_id: int = 0, source: Hashable = None) -> None:
         """The gateway has a link.
 
         Args:
             dialed: whether we dialled it.
             first_id: where our circuit ids begin, below 2^30, random in a service: after a restart it is the same link,
                 and what the peer still says of old circuits must not hit new ones.
+            source: where it comes from; None: known by itself alone.
         """
-        self._links[link] = RelayLink(link, self.outbox.link(link), dialed, next_id=first_id)
+        self._links[link] = RelayLink(
+            link, self.outbox.link(link), dialed, next_id=first_id, source=link if source is None else source,
+            extends=FairQueue(self.limits.extends_per_link),
+        )  # fmt: skip
 
     def link_down(self, link: LinkId) -> None:
         """The link is gone, and with it every circuit on it."""
         gone = self._links.pop(link, None)
         if gone is not None:
             self._lose_own(gone)
+            self._extending.lost(gone)
             for owner in list(gone.owners.values()):
                 if owner is not None:
                     self._destroy(owner, lost=gone)
@@ -142,6 +153,7 @@ class RelayMachine:
 
     def _drop_circuits(self, link: RelayLink, *, tell: bool = False) -> None:
         """Ends every circuit of a link. Told so by the peer, we name each: it may have made one meanwhile."""
+        self._extending.lost(link)
         for owner in list(link.owners.values()):
             if owner is not None:
                 self._destroy(owner, lost=None if tell else link)
@@ -286,12 +298,16 @@ class RelayMachine:
         self.counters.circuits_made += 1
         link.out.add(job.circuit + bytes((Command.CREATED,)), reply, ZERO_BODY[len(reply) :])
 
+    def handshake_wanted(self, job: HandshakeJob) -> bool:
+        """Whether anybody still waits for the answer: whoever sends CREATE and DESTROY shall cost no handshake."""
+        return self._handshakes.wanted(job, self._links.get(job.link))
+
     def _endpoint(self, circuit: RelayCircuit) -> Endpoint:
         return Endpoint(
             message_room(circuit.hop),
             circuit.send,
             self._congestion,
-            self._acceptor() if self._acceptor is not None else NoExit(),
+            self._acceptor() if self._acceptor is not None and circuit.hop >= self._exit_hop else NoExit(),
             self.limits.streams_per_circuit,
             self._mixing,
         )
@@ -338,6 +354,7 @@ class RelayMachine:
             return
         circuit.alive = False
         self._pacing.remove(circuit)
+        self._extending.ended(circuit)
         self._circuits -= 1
         self.counters.circuits_destroyed += 1
         ends = [(circuit.previous_link, circuit.previous_id)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -10,6 +10,7 @@ from operator import itemgetter
 
 from phantomband.core.cell import BODY_BYTES, CELL_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
 from phantomband.core.circuit.client import CircuitWatcher, ClientCircuit
+from phantomband.core.circuit.fair_queue import FairQueue
 from phantomband.core.circuit.outbox import PADDING, ZERO_BODY, OutLink, padded
 from phantomband.core.circuit.stray import Stray
 from phantomband.core.crypto.random_source import RandomSource
@@ -44,9 +45,16 @@ class RelayLink:
     owners: dict[bytes, RelayCircuit | None] = field(default_factory=dict)
     next_id: int = 0
     pending: int = 0
+    """Circuits that wait for their handshake: the values of `owners` that are None."""
     stray: Stray = field(default_factory=Stray)
     own: dict[bytes, ClientCircuit] = field(default_factory=dict)
     """Circuits that this relay itself is the client of."""
+    source: Hashable = None
+    """Where it comes from: what there is of something is shared by it."""
+    creating: int = 0
+    """CREATEs of circuits through us that are not answered yet."""
+    extends: FairQueue[tuple[RelayCircuit, bytes]] = field(default_factory=lambda: FairQueue(0))
+    """Those that wait for their turn, with their onion skins."""
 
     def free_id(self) -> CircuitId:
         """A circuit id of our half that this link has never used (PROTOCOL.md section 1).
@@ -80,7 +88,9 @@ class RelayLink:
         if circuit not in self.owners:
             return None
         self.stray.ended()
-        return self.owners.pop(circuit)
+        owner = self.owners.pop(circuit)
+        self.pending -= owner is None
+        return owner
 
     def forget_own(self, circuit: ClientCircuit) -> None:
         """It has ended."""
