@@ -78,6 +78,16 @@ class LinkOwner(Protocol):
         """Called once, last: its connection is closed too. A link that failed lingers until then."""
 
 
+class Paddings(Protocol):
+    """What there is of padding for dialers that ask."""
+
+    def take(self, link: LinkDriver, shape: Shape, own: Shape) -> bool:
+        """Whether there is room for `shape` on `link`, in place of what it has. Args: own: what is done anyway."""
+
+    def give_back(self, link: LinkDriver) -> None:
+        """The link is gone."""
+
+
 class LinkDriver:
     """One link of a gateway or client. It is the receiver of its connection."""
 
@@ -94,6 +104,7 @@ class LinkDriver:
         contained: Contained | None = None,
         budget: MemoryBudget | None = None,
         source: Hashable = None,
+        paddings: Paddings | None = None,
     ) -> None:
         """Args:
 
@@ -104,7 +115,9 @@ class LinkDriver:
         contained: counts errors that nobody expected.
         budget: what this link holds is charged to it.
         source: who is behind the link, as far as is known.
+        paddings: whether there is room for what a dialer asks; None: there always is.
         """
+        self._paddings = paddings
         self.source = source
         self.heard = False
         """Whether a byte came."""
@@ -177,6 +190,8 @@ class LinkDriver:
         if self._budget is not None:
             self._budget.release(self)
             self._budget = None
+        if self._paddings is not None:
+            self._paddings.give_back(self)
         if not self._closed:
             self._closed = True
             self._contained.call(lambda: self._owner.link_closed(self))
@@ -251,6 +266,8 @@ class LinkDriver:
                 raise Malformed("too many SHAPE cells")
             self._asks.append(self._loop.time())
             answer = self._policy.answer(shape)
+            if self._paddings is not None and not self._paddings.take(self, answer, self._policy.own):
+                answer = self._policy.own
             self.shape(answer)
             self.send(answer.cell())
         elif self._answered:

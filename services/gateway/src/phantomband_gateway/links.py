@@ -15,7 +15,7 @@ from phantomband.core.ids import LinkId, NodeId
 from phantomband.core.link import Link, LinkKey, dial, listen
 from phantomband.core.shaping import Policy
 from phantomband.runtime.contained import Contained
-from phantomband.runtime.link_driver import UNPACED, LinkDriver, LinkOwner
+from phantomband.runtime.link_driver import UNPACED, LinkDriver, LinkOwner, Paddings
 from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.shared import SharedAttempts
 from phantomband.transports.base import Address, Connection, Receiver, Transport, packed_ip
@@ -77,6 +77,7 @@ class Links:
     """Incoming ones that gave way to others."""
     contained: Contained = field(default_factory=Contained)
     budget: MemoryBudget | None = None
+    paddings: Paddings | None = None
     replay: ReplayCache = field(default_factory=ReplayCache)
     dialing: SharedAttempts[Hashable, LinkDriver] = field(default_factory=SharedAttempts)
     _keys: dict[LinkDriver, bytes] = field(default_factory=dict)
@@ -302,7 +303,7 @@ class _Accepted(LinkDriver):
     def __init__(self, machine: Link, links: Links, ip: bytes, place: tuple[bytes, str]) -> None:
         super().__init__(
             machine, links.owner, links.random, incoming=True, policy=links.pacing,
-            contained=links.contained, budget=links.budget, source=place[0],
+            contained=links.contained, budget=links.budget, source=place[0], paddings=links.paddings,
         )  # fmt: skip
         self.ip, self.place = ip, place
 

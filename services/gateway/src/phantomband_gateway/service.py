@@ -38,6 +38,7 @@ from phantomband.transports.base import Address, Transport
 
 from phantomband_gateway.directory_calls import DirectoryCalls
 from phantomband_gateway.links import Links
+from phantomband_gateway.paddings import Paddings
 from phantomband_gateway.rpc import GatewayRpc
 
 PAUSE_ALL_BYTES = 4 * HIGH_WATER
@@ -67,6 +68,8 @@ class GatewayParts:
     random: RandomSource
     pacing: Policy = UNPACED
     listed: bool = True
+    padding_total: int = 8192
+    """Cells a second of padding for all dialers that ask."""
     replay: Path | None = None
     """File of the replay memory."""
     memory_bytes: int = 0
@@ -82,11 +85,12 @@ class GatewayService(Service):
         self.incarnation = new_incarnation()
         self.contained = Contained()
         self.budget = MemoryBudget(held_bytes(parts.memory_bytes), bug=self.contained.bug)
+        self.paddings = Paddings(parts.padding_total)
         self._parts = parts
         self.links = Links(
             parts.network_id, parts.node_id, parts.key, parts.transports, parts.random, self,
             parts.max_links, parts.max_pending, parts.pacing, parts.listed,
-            contained=self.contained, budget=self.budget,
+            contained=self.contained, budget=self.budget, paddings=self.paddings,
         )  # fmt: skip
         self.calls = DirectoryCalls(parts.directory, self.links, self.contained)
         self.addresses: tuple[Address, ...] = ()
@@ -140,6 +144,7 @@ class GatewayService(Service):
             "links_refused": self.links.refused,
             "links_evicted": self.links.evicted,
             "links_paced": sum(d.shaped.mode is not Mode.OFF for d in self.links.by_id.values()),
+            "padding_given": self.paddings.rate,
             "cells_in": self._in,
             "cells_out": self._out,
             "cells_padding": self._padding + sum(d.padding_sent for d in self.links.by_id.values()),

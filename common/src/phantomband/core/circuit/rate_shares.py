@@ -34,6 +34,11 @@ class RateShares:
         self._held: dict[Hashable, tuple[Hashable, int, int]] = {}
         """By holder: its source, and what it has of the common part and of the reserve."""
 
+    @property
+    def given(self) -> int:
+        """Cells a second that holders have together."""
+        return self.used + self._reserved
+
     def take(self, holder: Hashable, source: Hashable, rate: int) -> bool:
         """Gives `holder` so much in place of what it has; false, and it has none, where there is no room."""
         self.give_back(holder)

@@ -51,6 +51,10 @@ class GatewaySection(Section):
     padding_max_rate: int = Field(default=512, ge=0, le=MAX_RATE)
     """Cells a second at which a dialer, such as a client, may ask us to pad its link; more only in the mode of padding,
     up to padding_rate. 0: links are padded as padding says, whatever is asked."""
+    padding_total: int = Field(default=8192, ge=0)
+    """... of all dialers together: 16.8 MB/s, enough for 200 clients of the profile strong. A network (/24 or /48) has
+    at most a quarter, and the last quarter is for links of at most 64 cells a second. An adaptive link counts for a
+    sixteenth of its highest rate. What there is no room for is padded as padding says."""
 
     @field_validator("listen", "advertise")
     @classmethod
