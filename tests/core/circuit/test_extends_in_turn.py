@@ -5,7 +5,7 @@ from __future__ import annotations
 from phantomband.core.cell import Command
 from phantomband.core.circuit.client import CircuitState
 from phantomband.core.circuit.relay_types import HandshakeJob, RelayLimits
-from phantomband.core.ids import LinkId
+from phantomband.core.ids import LinkId, NodeId
 from phantomband.core.stream.messages import EndReason, target
 from world import CLIENT, Recorder, World
 
@@ -70,6 +70,28 @@ def test_places_of_circuits_that_end_while_they_wait_are_free_again() -> None:
     slow.world.run()
     slow.answer()
     assert again.state is CircuitState.OPEN
+
+
+def test_a_link_is_asked_for_once_however_many_wait_and_the_wait_is_bounded() -> None:
+    """A dial takes up to 12 s: each EXTEND meanwhile cost a call to the gateway, and 1.5 KB until its end."""
+    world = World(relays=2, limits=LIMITS)
+    relay = world.relays["r1"]
+    asked: list[NodeId] = []
+    relay.open_link = asked.append  # type: ignore[method-assign]
+    relay.machine._links[world.client_link].source = "flood"
+    flood = [world.circuit("r1", "r2") for _ in range(30)]
+    world.run()
+    relay.machine._links[world.client_link].source = "honest"
+    honest = world.circuit("r1", "r2")
+    world.run()
+    assert asked == [world.relays["r2"].node_id]
+    assert sum(c.state is CircuitState.GONE for c in flood) == 30 - 12 + 1
+    relay.machine.link_ready(asked[0], world.connect("r1", "r2"))
+    world.run()
+    assert honest.state is CircuitState.OPEN
+    world.circuit("r1", "r2")
+    world.run()
+    assert len(asked) == 2, "for those who come later it is asked again"
 
 
 def test_when_the_link_goes_down_those_that_wait_die() -> None:

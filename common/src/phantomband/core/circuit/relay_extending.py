@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from phantomband.core.cell import Command
+from phantomband.core.circuit.fair_queue import FairQueue
 from phantomband.core.circuit.messages import encode_create
 from phantomband.core.circuit.outbox import ZERO_BODY
 from phantomband.core.circuit.relay_circuit import RelayCircuit, RelayLink
@@ -27,7 +28,9 @@ class RelayExtending:
     def __init__(self, effects: RelayEffects, limits: RelayLimits, destroy: Callable[[RelayCircuit], None]) -> None:
         self._effects, self._destroy = effects, destroy
         self._most = max(1, limits.pending_per_link * 3 // 4)
-        self._waiting: dict[NodeId, list[tuple[RelayCircuit, bytes]]] = {}
+        self._limit = limits.extends_per_link
+        self._waiting: dict[NodeId, FairQueue[tuple[RelayCircuit, bytes]]] = {}
+        """By the node whose link is being opened: asked for once, however many wait."""
 
     def asked(self, circuit: RelayCircuit, node: NodeId, onion_skin: bytes) -> None:
         """The client asks for `node` as the hop behind us.
@@ -40,12 +43,19 @@ class RelayExtending:
         if circuit.hop >= MAX_HOPS:
             raise Malformed("a circuit over its longest")
         circuit.extending = node
-        self._waiting.setdefault(node, []).append((circuit, onion_skin))
-        self._effects.open_link(node)
+        waiting = self._waiting.get(node)
+        first = waiting is None
+        if waiting is None:
+            waiting = self._waiting[node] = FairQueue(self._limit)
+        self._wait(waiting, circuit, onion_skin)
+        if first:
+            self._effects.open_link(node)
 
     def link_ready(self, node: NodeId, link: RelayLink | None) -> None:
         """The link that was asked for, or None: then the circuits that waited die."""
-        for circuit, onion_skin in self._waiting.pop(node, []):
+        waiting = self._waiting.pop(node, None)
+        while waiting:
+            circuit, onion_skin = waiting.pop()
             if not circuit.alive:
                 continue
             if link is None:
@@ -53,11 +63,11 @@ class RelayExtending:
             elif link.creating < self._most:
                 self._extend(circuit, link, onion_skin)
             else:
-                self._wait(circuit, link, onion_skin)
+                self._wait(link.extends, circuit, onion_skin)
 
-    def _wait(self, circuit: RelayCircuit, link: RelayLink, onion_skin: bytes) -> None:
+    def _wait(self, queue: FairQueue[tuple[RelayCircuit, bytes]], circuit: RelayCircuit, onion_skin: bytes) -> None:
         previous = circuit.previous_link
-        shed = link.extends.add((circuit, onion_skin), source=previous.source, link=previous.id)
+        shed = queue.add((circuit, onion_skin), source=previous.source, link=previous.id)
         if shed is not None:
             self._destroy(shed[0])
 

@@ -28,7 +28,8 @@ class RelayLimits:
     """... of one link; one more is answered with DESTROY. We send no more on a link before they are answered, either:
     EXTENDs wait for their turn."""
     extends_per_link: int = 256
-    """EXTENDs that wait for their turn on one link; for one more the newest of the source with most waiting dies."""
+    """EXTENDs that wait for one link, until it is there and then for their turn on it; for one more the newest of the
+    source with most waiting dies."""
     pace: int = 1_024
     """Cells a second that a circuit may ask for as its fixed pace; it gets no more."""
     paced_cells: int = 16_384
