@@ -13,16 +13,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Protocol
 
 from phantomband.core.cell import CELL_BYTES, LINK_CIRCUIT, Command, encode, split
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.dircall import Assembler, DirectoryMessage, encode_cells
+from phantomband.core.dircall import Assembler, encode_cells
 from phantomband.core.errors import Bug, Malformed, Refused
 from phantomband.core.link import Cells, Established, Link, Send
 from phantomband.core.shaping import OFF, Mode, Policy, Shape, make_pacer
 from phantomband.runtime.contained import Contained
 from phantomband.runtime.egress import LINK_QUEUE_CAP, Egress
+from phantomband.runtime.link_owner import LinkOwner, Paddings
 from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.paced_egress import PAD, Fill, PacedEgress, no_fill
 from phantomband.transports.base import Buffer, Connection
@@ -56,36 +56,6 @@ UNPACED = Policy()
 
 LINK_BYTES = 16 * 1024
 """What a connection takes in any case: its objects, its keys and what a handshake holds."""
-
-
-class LinkOwner(Protocol):
-    """Who has links. Called on the event loop."""
-
-    def link_established(self, driver: LinkDriver, peer_key: bytes | None) -> None: ...
-
-    def link_cells(self, driver: LinkDriver, cells: bytearray | bytes) -> None:
-        """Whole cells, without the link's own: PAD, DIRECTORY and SHAPE of circuit 0."""
-
-    def link_directory(self, driver: LinkDriver, message: DirectoryMessage) -> None: ...
-
-    def link_overflow(self, driver: LinkDriver, circuit: bytes) -> None:
-        """The queue of this circuit was given up."""
-
-    def link_closed(self, driver: LinkDriver) -> None:
-        """Called once: the link is no more, whether or not it had been established."""
-
-    def link_released(self, driver: LinkDriver) -> None:
-        """Called once, last: its connection is closed too. A link that failed lingers until then."""
-
-
-class Paddings(Protocol):
-    """What there is of padding for dialers that ask."""
-
-    def take(self, link: LinkDriver, shape: Shape, own: Shape) -> bool:
-        """Whether there is room for `shape` on `link`, in place of what it has. Args: own: what is done anyway."""
-
-    def give_back(self, link: LinkDriver) -> None:
-        """The link is gone."""
 
 
 class LinkDriver:

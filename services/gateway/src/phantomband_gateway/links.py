@@ -15,7 +15,8 @@ from phantomband.core.ids import LinkId, NodeId
 from phantomband.core.link import Link, LinkKey, dial, listen
 from phantomband.core.shaping import Policy
 from phantomband.runtime.contained import Contained
-from phantomband.runtime.link_driver import UNPACED, LinkDriver, LinkOwner, Paddings
+from phantomband.runtime.link_driver import UNPACED, LinkDriver
+from phantomband.runtime.link_owner import LinkOwner, Paddings
 from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.shared import SharedAttempts
 from phantomband.transports.base import Address, Connection, Receiver, Transport, packed_ip
