@@ -20,7 +20,7 @@ MACHINE_SHARE = 8
 
 HELD_SHARE = 3
 """A third of the limit is for what peers make us hold. The interpreter and its code take 60 to 90 MB, a relay's worker
-40, buffers of libraries and the allocator's loss come on top; and where a node's services share one group (systemd), two
+40, buffers of libraries and the allocator's loss come on top; where services of a node share one group (systemd), two
 of them, gateway and relay, hold for peers."""
 
 SMALLEST_BYTES = 32 * 1024 * 1024
