@@ -65,6 +65,9 @@ class Handler:
     def finished(self) -> None:
         self._alive()
 
+    def hold(self) -> None:
+        self._alive()
+
     def writable(self) -> None:
         self._alive()
 

@@ -17,6 +17,7 @@ from phantomband.runtime.splice import SOCKET_HIGH, SOCKET_LOW, SocketStream
 @dataclass
 class FakeStream:
     room: bool = True
+    may_read: bool = True
     calls: list[tuple[str, object]] = field(default_factory=list)
 
     def write(self, data: bytes) -> bool:

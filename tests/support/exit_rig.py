@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from fake_names import FakeDns
 from joined import Joined
 from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.core.stream.messages import Target, target
+from phantomband.runtime.contained import Contained
+from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.splice import SocketStream
 from phantomband_relay.exit import Exit, ExitRules
+from phantomband_relay.names import Names
 from virtual import run_virtual
 from world import Recorder
 
@@ -21,15 +26,24 @@ ANY = ExitPolicy.parse(["accept *:*"])
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def rules(policy: ExitPolicy = ANY, *, private: bool = True, most: int = 100, timeout: float = 5.0) -> ExitRules:
-    return ExitRules(policy, private, most, timeout)
+def rules(
+    policy: ExitPolicy = ANY, *, private: bool = True, most: int = 100, timeout: float = 5.0, own: str = ""
+) -> ExitRules:
+    return ExitRules(policy, private, most, timeout, frozenset({ipaddress.ip_address(own)} if own else ()))
 
 
 class Rig:
     """An exit and a client, joined."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, rules_: ExitRules) -> None:
-        self.exit = Exit(rules_, lambda work: tasks.create_task(work) and None)
+    def __init__(self, tasks: asyncio.TaskGroup, rules_: ExitRules, budget: int = 1 << 30) -> None:
+        self.dns = FakeDns()
+        self.budget = MemoryBudget(budget)
+        self.links: set[tuple[str, int]] = set()
+        self.contained = Contained()
+        self.contained.start(tasks)
+        self.exit = Exit(
+            rules_, self.contained.spawn, Names(self.dns), self.budget, lambda ip, port: (ip, port) in self.links
+        )
         self.joined = Joined(self.exit.circuit())
         self.gone: list[SocketStream] = []
 
@@ -61,10 +75,10 @@ def hold(rig: Rig) -> tuple[asyncio.Event, asyncio.Event]:
     reached, go = asyncio.Event(), asyncio.Event()
     real = rig.exit._open
 
-    async def slow(handler: SocketStream, address: str, port: int) -> None:
+    async def slow(address: str, port: int) -> socket.socket:
         reached.set()
         await go.wait()
-        await real(handler, address, port)
+        return await real(address, port)
 
     rig.exit._open = slow  # type: ignore[method-assign]
     return reached, go
@@ -75,10 +89,11 @@ def run(
     rules_: ExitRules | None = None,
     *,
     virtual: bool = False,
+    budget: int = 1 << 30,
 ) -> None:
     async def main() -> None:
         async with asyncio.timeout(1000 if virtual else 20), asyncio.TaskGroup() as tasks:
-            await test(Rig(tasks, rules_ or rules()))
+            await test(Rig(tasks, rules_ or rules(), budget))
 
     run_virtual(main()) if virtual else asyncio.run(main())
 

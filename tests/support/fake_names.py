@@ -1,47 +1,48 @@
-"""A resolver that needs no network, and an executor that needs no threads."""
+"""A DNS that needs no network."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from typing import Any
+import asyncio
+
+from phantomband_relay.names import NoAnswer
 
 
-class Names:
-    """Stands for the system's resolver: no test asks the real one."""
-
-    SOCK_STREAM, NI_NAMEREQD = socket.SOCK_STREAM, socket.NI_NAMEREQD
+class FakeDns:
+    """Answers at once, or, for names that end in `.silent.test`, not before `answer_silent`."""
 
     def __init__(self) -> None:
-        self.known = {"localhost": ["::1", "127.0.0.1"]}
-        self.reverse: str | None = None
-        self.asked: list[str] = []
-        self.before: Callable[[], object] = lambda: None
+        self.known: dict[str, list[str]] = {}
+        self.reverse: list[str] = []
+        self.asked: list[tuple[str, int]] = []
+        self.silent: list[asyncio.Future[list[str]]] = []
+        self.closed = False
 
-    def getaddrinfo(self, host: str, port: None, *, type: int) -> list[Any]:
-        assert (port, type) == (None, socket.SOCK_STREAM)
-        self.asked.append(host)
-        self.before()
-        host.encode("idna")
-        if host not in self.known:
-            raise socket.gaierror(socket.EAI_NONAME, "unknown")
-        return [(0, 0, 0, "", (a, 0)) for a in self.known[host]]
+    @property
+    def names(self) -> list[str]:
+        """Names that were asked for, each once."""
+        return list(dict.fromkeys(name for name, _ in self.asked))
 
-    def getnameinfo(self, where: tuple[str, int], flags: int) -> tuple[str, str]:
-        assert (where, flags) == (("192.0.2.1", 0), socket.NI_NAMEREQD)
-        if self.reverse is None:
-            raise socket.gaierror(socket.EAI_NONAME, "unknown")
-        return self.reverse, ""
-
-
-class Inline(Executor):
-    """Works at once: a virtual clock cannot wait for threads."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except (OSError, UnicodeError) as e:
-            future.set_exception(e)
+    def addresses(self, name: str, family: int) -> asyncio.Future[list[str]]:
+        self.asked.append((name, family))
+        future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        if name.endswith(".silent.test"):
+            self.silent.append(future)
+        else:
+            future.set_result([a for a in self.known.get(name, []) if (":" in a) == (family == 6)])
         return future
+
+    def name_of(self, address: str) -> asyncio.Future[list[str]]:
+        self.asked.append((address, 0))
+        future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        future.set_result(self.reverse)
+        return future
+
+    def fail_silent(self, count: int | None = None) -> None:
+        """The oldest queries to silent servers, or all, end as those of a resolver do."""
+        for future in self.silent[:count]:
+            future.set_exception(NoAnswer())
+            future.exception()
+        del self.silent[:count]
+
+    def close(self) -> None:
+        self.closed = True

@@ -28,6 +28,8 @@ class Joined:
         self._to_exit: Queue = deque()
         self._count = 0
         self._scheduled = False
+        self.stalled = False
+        """Whether the client reads nothing of what the exit sends, though it sends on: no credit comes back."""
         self._changed = asyncio.Event()
         self.client = Endpoint(ROOM, lambda m: self._send(self._to_exit, m), CongestionParameters())
         self.exit = Endpoint(ROOM, lambda m: self._send(self._to_client, m), CongestionParameters(), acceptor)
@@ -51,11 +53,14 @@ class Joined:
         self._scheduled = False
         now = self._loop.time()
         for endpoint, queue in ((self.exit, self._to_exit), (self.client, self._to_client)):
+            if self.stalled and endpoint is self.client:
+                endpoint.pump(now)
+                continue
             arrived = [queue.popleft() for _ in range(len(queue))]
             endpoint.messages([m for m, _ in arrived], [s for _, s in arrived], now)
             endpoint.deliver()
             endpoint.pump(now)
-        if self._to_exit or self._to_client:
+        if self._to_exit or (self._to_client and not self.stalled):
             self.soon()
         self._changed.set()
 
@@ -63,5 +68,7 @@ class Joined:
         """Returns as soon as `condition` holds; it is asked after each turn and each callback."""
         async with asyncio.timeout(PATIENCE):
             while not condition():
+                if not self.stalled:
+                    self.soon()
                 self._changed.clear()
                 await asyncio.sleep(0)

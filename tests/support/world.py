@@ -51,6 +51,7 @@ class Recorder:
     fin: bool = False
     reason: EndReason | None = None
     writable_calls: int = 0
+    held_calls: int = 0
     echo: bool = False
 
     def connected(self, answers: list[Answer]) -> None:
@@ -69,6 +70,9 @@ class Recorder:
     def ended(self, reason: EndReason) -> None:
         assert self.reason is None, "ended twice"
         self.reason = reason
+
+    def hold(self) -> None:
+        self.held_calls += 1
 
     def writable(self) -> None:
         self.writable_calls += 1
@@ -109,7 +113,7 @@ class Relay:
         self.exit = FakeExit()
         self.closed_links: list[LinkId] = []
         self.slots_due: float | None = None
-        self.machine = RelayMachine(self, lambda: self.exit, limits, world.congestion)
+        self.machine = RelayMachine(self, lambda link: self.exit, limits, world.congestion)
 
     @property
     def keys(self) -> RelayKeys:

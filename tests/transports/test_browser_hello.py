@@ -57,6 +57,21 @@ def test_extensions_are_shuffled_and_ja4_stays() -> None:
     assert len({hellos.ja4(hello) for hello in parsed}) == 1
 
 
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        (b"h2", "h2"), (b"http/1.1", "h1"), (b"x", "xx"), (b"", "00"), (b"\x99", "99"), (b"h\xe9", "69"),
+        (b"\xab", "ab"), (b"\xab\xcd", "ad"), (b"-h", "28"), (b"\xe9z", "ea"),
+    ],
+)  # fmt: skip
+def test_a_protocol_that_is_not_ascii_stands_by_its_hex_digits(protocol: bytes, said: str) -> None:
+    """FoxIO-LLC/ja4, technical_details/JA4.md, "ALPN Extension Value"."""
+    listed = bytes((len(protocol),)) + protocol
+    body = len(listed).to_bytes(2, "big") + listed
+    hello = hellos.ClientHello(0x0303, (0x1301,), ((hellos.ALPN, body),))
+    assert hellos.ja4(hello).split("_")[0] == f"t12i0101{said}"
+
+
 def test_a_part_is_no_hello_yet(raw: bytes) -> None:
     size = 5 + int.from_bytes(raw[3:5], "big")
     for end in range(0, size, 13):

@@ -362,18 +362,35 @@ def test_an_http_2_request_that_never_ends_ends_its_connection(tmp_path: Path, m
     asyncio.run(main())
 
 
-def test_one_source_cannot_have_all_lookups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phantomband.transports.doh.forward.A_SECOND", 5)
+def test_one_source_that_asks_too_often_is_told_so_as_public_resolvers_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("phantomband.transports.doh.forward.A_SECOND", 0.0)
+    monkeypatch.setattr("phantomband.transports.doh.forward.BURST", 5.0)
 
     async def main() -> None:
         async with asyncio.timeout(60), rig(tmp_path) as it:
             connection = await H2.open(it.port)
-            codes = []
-            for i in range(12):
-                _, _, answer = await connection.ask(dns.message.make_query(f"x{i}.known.test", "A").to_wire())
-                codes.append(dns.message.from_wire(answer).rcode())
-            assert 2 in codes
-            assert codes[0] == 0
+            said = []
+            for i in range(8):
+                query = dns.message.make_query(f"x{i}.known.test", "A").to_wire()
+                status, _, answer = await connection.ask(query)
+                said.append((int(status), dns.message.from_wire(answer).rcode() if answer else None))
+            assert said == [(200, 0)] * 5 + [(429, None)] * 3
+            connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_household_does_not_meet_the_limit(tmp_path: Path) -> None:
+    """Two pages of 60 names, three types each, at once."""
+
+    async def main() -> None:
+        async with asyncio.timeout(60), rig(tmp_path) as it:
+            connection = await H2.open(it.port)
+            for i in range(360):
+                status, _, answer = await connection.ask(dns.message.make_query(f"x{i}.known.test", "A").to_wire())
+                assert (int(status), dns.message.from_wire(answer).rcode()) == (200, 0)
             connection.close()
 
     asyncio.run(main())

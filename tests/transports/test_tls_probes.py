@@ -67,6 +67,24 @@ class TestBesideNginx:
             both(pair, wrong)
         assert not pair[2].tunnels
 
+    @pytest.mark.parametrize("length", range(1, KNOCK_BYTES))
+    def test_a_bare_beginning_of_the_secret_is_answered_as_nginx_answers_it(
+        self, pair: tuple[int, int, web_rig.Ours], length: int
+    ) -> None:
+        """Silence, where nginx answers, told a prober the secret byte by byte."""
+        beginning = knock_untrusted(pair[2].parameters)[:length]
+        both(pair, beginning + b"\r\n\r\n")
+        said = []
+        for port in pair[:2]:
+            with web_rig.tls_socket(port) as sock:
+                sock.sendall(beginning)
+                sock.settimeout(0.3)
+                try:
+                    said.append(masked(sock.recv(65536), port)[:20])
+                except TimeoutError:
+                    said.append(b"")
+        assert said[0] == said[1]
+
     def test_a_replayed_session_opens_nothing(self, pair: tuple[int, int, web_rig.Ours]) -> None:
         """Another TLS connection has other keys: what was recorded is noise to it."""
         mine = pair[2]

@@ -226,7 +226,7 @@ def test_a_circuit_that_is_not_answered_is_given_up_in_time_and_destroyed() -> N
 def test_a_circuit_that_a_relay_destroys_fails_at_once() -> None:
     async def test(rig: Rig) -> None:
         relay = rig.world.relays["r2"]
-        relay.machine = RelayMachine(relay, lambda: relay.exit, RelayLimits(circuits=0))
+        relay.machine = RelayMachine(relay, lambda link: relay.exit, RelayLimits(circuits=0))
         start = asyncio.get_running_loop().time()
         with pytest.raises(Refused, match="could not be built"):
             await rig.pool.get(isolation(), WEB)

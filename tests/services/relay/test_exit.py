@@ -9,19 +9,9 @@ from typing import Any
 
 import pytest
 from exit_rig import Rig, echo, hold, rules, run, through
-from fake_names import Inline, Names
 from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.core.stream.messages import EndReason, target
-from phantomband_relay import exit as module
 from phantomband_relay.exit import BEGINS_BURST
-
-
-@pytest.fixture(autouse=True)
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    names = Names()
-    monkeypatch.setattr(module, "socket", names)
-    return names
-
 
 # ---- who may be reached ------------------------------------------------------------------------------------
 
@@ -99,7 +89,7 @@ def test_what_hangs_ends_with_timeout(stage: str) -> None:
             await asyncio.Event().wait()
 
         if stage == "resolve":
-            rig.exit._look_up = hang  # type: ignore[method-assign]
+            rig.exit.names.addresses = hang  # type: ignore[method-assign]
         else:
             rig.exit._open = hang  # type: ignore[method-assign]
         start = asyncio.get_running_loop().time()
@@ -124,11 +114,15 @@ def test_what_hangs_ends_with_timeout(stage: str) -> None:
         (OSError(errno.ENETUNREACH, ""), EndReason.UNREACHABLE),
         (OSError(errno.EHOSTUNREACH, ""), EndReason.UNREACHABLE),
         (PermissionError(errno.EACCES, ""), EndReason.UNREACHABLE),
+        (OSError(errno.EMFILE, ""), EndReason.RESOURCE),
+        (OSError(errno.ENFILE, ""), EndReason.RESOURCE),
+        (OSError(errno.ENOBUFS, ""), EndReason.RESOURCE),
+        (OSError(errno.EADDRNOTAVAIL, ""), EndReason.RESOURCE),
     ],
 )
 def test_each_failure_has_its_reason(error: OSError, reason: EndReason) -> None:
     async def test(rig: Rig) -> None:
-        async def fail(*_: object) -> None:
+        async def fail(*_: object) -> socket.socket:
             raise error
 
         rig.exit._open = fail  # type: ignore[method-assign]
@@ -151,12 +145,12 @@ def test_connections_are_bounded() -> None:
 
 def test_a_circuit_opens_only_so_many_streams_a_second() -> None:
     async def test(rig: Rig) -> None:
-        rig.exit._resolver = Inline()  # type: ignore[assignment]
         circuit = rig.exit.circuit()
         ends: list[EndReason] = []
 
         class Opened:
             open = True
+            outbox_bytes = 0
 
             def end(self, reason: EndReason) -> None:
                 ends.append(reason)

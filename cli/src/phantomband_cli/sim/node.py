@@ -67,7 +67,7 @@ class Node:
         self.id = NodeId(hashlib.sha3_256(name.encode()).digest())
         self.wires: dict[LinkId, Wire] = {}
         self.cells_sent = 0
-        self.machine = RelayMachine(self, lambda: acceptor)
+        self.machine = RelayMachine(self, lambda link: acceptor)
         self.mixer = Mixer(events, strategy, offset, self._send)
         self._events, self._dialer, self._random = events, dialer, random
         self._key = OnionKey.generate(random)

@@ -36,6 +36,7 @@ class SocketStream(asyncio.Protocol):
         self._reason = EndReason.DONE
         self._told = False
         self._early: list[bytes] = []
+        self._early_bytes = 0
         self._early_fin = False
 
     # ---- the TCP connection --------------------------------------------------------------------------------------
@@ -46,7 +47,7 @@ class SocketStream(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        early, self._early = self._early, []
+        early, self._early, self._early_bytes = self._early, [], 0
         if early:
             if self.stream is not None:
                 self.stream.take(True)
@@ -55,6 +56,8 @@ class SocketStream(asyncio.Protocol):
             self.finished()
         if self._stream_over:
             self._shut()
+        elif self.stream is not None and not self.stream.may_read:
+            self.hold()
 
     def data_received(self, data: bytes) -> None:
         self.bytes_in += len(data)
@@ -90,6 +93,7 @@ class SocketStream(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             self._early += pieces  # before the connection stands; no credit is given, so the window bounds it
+            self._early_bytes += sum(map(len, pieces))
             if self.stream is not None:
                 self.stream.take(False)
             return
@@ -124,6 +128,10 @@ class SocketStream(asyncio.Protocol):
         else:
             self.reset()
 
+    def hold(self) -> None:
+        if self.transport is not None and not self._socket_over and not self.transport.is_closing():
+            self.transport.pause_reading()
+
     def writable(self) -> None:
         if self.transport is not None and not self._socket_over and not self.transport.is_closing():
             self.transport.resume_reading()
@@ -153,6 +161,13 @@ class SocketStream(asyncio.Protocol):
     def gone(self) -> bool:
         """Neither side is left."""
         return self._told
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the far side of the TCP connection has not taken."""
+        if self.transport is None or self._socket_over:
+            return self._early_bytes
+        return self._early_bytes + self.transport.get_write_buffer_size()
 
     def _gone(self) -> None:
         over = self._stream_over and (self._socket_over or self.transport is None)

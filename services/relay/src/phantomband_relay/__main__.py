@@ -7,11 +7,12 @@ import socket
 import time
 from collections.abc import Sequence
 
-from phantomband.core.errors import ConfigError, UserError
+from phantomband.core.errors import ConfigError, Malformed, UserError
 from phantomband.core.handshake.ntor import Responder
 from phantomband.core.handshake.replay import ReplayCache
 from phantomband.core.ids import NodeId
 from phantomband.core.mixing.published import parse_untrusted
+from phantomband.core.netdir.address import IPAddress, NodeAddress
 from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.core.netdir.genesis import Genesis
 from phantomband.core.netdir.genesis_file import load_genesis
@@ -45,7 +46,20 @@ def _rules(config: NodeConfig, genesis: Genesis) -> ExitRules:
             str(e),
             'Write lines as "accept *:443"',
         ) from None
-    return ExitRules(policy, section.exit_allow_private, section.max_exit_connections, section.connect_timeout)
+    return ExitRules(
+        policy, section.exit_allow_private, section.max_exit_connections, section.connect_timeout, _own(config)
+    )
+
+
+def _own(config: NodeConfig) -> frozenset[IPAddress]:
+    """The addresses that this node's gateway has or is said to have; a line that is none is the gateway's to refuse."""
+    found = set()
+    for line in (*config.gateway.listen, *config.gateway.advertise):
+        try:
+            found.add(NodeAddress.parse(line).ip)
+        except (ValueError, Malformed):
+            continue
+    return frozenset(found)
 
 
 async def _run(config: NodeConfig, genesis: Genesis, ring: KeyRing, node_id: NodeId, worker: socket.socket) -> None:
@@ -72,6 +86,7 @@ async def _run(config: NodeConfig, genesis: Genesis, ring: KeyRing, node_id: Nod
         mixing=parse_untrusted(config.mixer.published).mean_delay,
         exit_hop=1 if genesis.test_network else EXIT_HOP,
         replay=kept,
+        memory_bytes=config.memory_mib << 20,
     )
     await serve(RelayService(parts), config.sockets / "relay.sock")
 

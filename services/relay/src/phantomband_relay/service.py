@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,15 @@ from phantomband.runtime.frames import Frame
 from phantomband.runtime.lane.base import HIGH_WATER, Driver, LanePeer, LaneReceiver
 from phantomband.runtime.lane.client import LaneClient
 from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
+from phantomband.runtime.memory_budget import MemoryBudget
+from phantomband.runtime.memory_limit import held_bytes
 from phantomband.runtime.replay_file import ReplayFile
 from phantomband.runtime.service import Service, new_incarnation, quiet
 
 from phantomband_relay.capacity import Capacity
 from phantomband_relay.exit import Exit, ExitRules
 from phantomband_relay.loops import Loops
+from phantomband_relay.names import Cares, Names
 from phantomband_relay.neighbours import Neighbours
 from phantomband_relay.onion_keys import KeyRing
 from phantomband_relay.worker import Handshakes
@@ -77,6 +80,8 @@ class RelayParts:
     """The first hop of a circuit that streams are served at: `EXIT_HOP`, and 1 in a test network."""
     replay: ReplayFile | None = None
     """Where the responder's replay memory is kept."""
+    memory_bytes: int = 0
+    """What the whole process may take; 0: as much as its control group lets it."""
 
 
 class RelayService(Service):
@@ -89,7 +94,11 @@ class RelayService(Service):
         self.contained = Contained()
         self._parts = parts
         self._loop = asyncio.get_running_loop()
-        self.exit = Exit(parts.rules, self._spawn)
+        self._neighbours = Neighbours(parts.gateway, parts.directory)
+        self.budget = MemoryBudget(held_bytes(parts.memory_bytes), bug=self.contained.bug)
+        self.exit = Exit(
+            parts.rules, self.contained.spawn, Names(Cares()), self.budget, is_link=self._neighbours.is_link
+        )
         acceptor = self.exit.circuit if parts.rules.policy.is_exit else None
         self.machine = RelayMachine(self, acceptor, mixing=2 * USUAL_HOPS * parts.mixing, exit_hop=parts.exit_hop)
         self._handshakes = Handshakes(
@@ -99,7 +108,6 @@ class RelayService(Service):
         self._lanes = LaneServer(self.name, self.incarnation, self._accept_lane, parts.sockets, parts.random)
         me = LanePeer(self.name, self.incarnation)
         self._mixer = LaneClient(parts.mixer, me, parts.driver, lambda _: self.wake(), self._mixer_down)
-        self._neighbours = Neighbours(parts.gateway, parts.directory)
         self._loops = Loops(
             parts.node_id, parts.network_id, self.machine, self._neighbours, parts.random, parts.loop_seconds,
             self.contained,
@@ -186,6 +194,10 @@ class RelayService(Service):
             "exit_opened": out.opened,
             "exit_refused": out.refused,
             "exit_failed": out.failed,
+            "exit_shed": out.shed,
+            "exit_lookups": self.exit.names.under_way,
+            "exit_lookups_waiting": self.exit.names.waiting,
+            "held_bytes": self.budget.used,
             "exit_bytes_in": out.bytes_in,
             "exit_bytes_out": out.bytes_out,
             "frames": self._frames,
@@ -196,9 +208,6 @@ class RelayService(Service):
             "lane_up": float(self._mixer.up),
             "lane_buffered_bytes": self._mixer.buffered,
         }
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self.contained.spawn(work)
 
     # ---- cells -------------------------------------------------------------------------------------------------
 
@@ -293,7 +302,7 @@ class RelayService(Service):
         self.contained.call(lambda: self.machine.slots(now), lambda: self.slots_at(now + SLOTS_AGAIN_SECONDS))
 
     def close_link(self, link: LinkId) -> None:
-        self._spawn(self._neighbours.close_link(link))
+        self.contained.spawn(self._neighbours.close_link(link))
 
     # ---- handshakes ----------------------------------------------------------------------------------------------
 

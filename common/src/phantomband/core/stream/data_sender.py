@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from phantomband.core.stream.circuit_window import CircuitWindow
+from phantomband.core.stream.outbox_gate import OutboxGate
 from phantomband.core.stream.stream import OUTBOX_LOW, SendMessages, Stream
 
 BURST = 16
@@ -15,9 +16,9 @@ BURST = 16
 class DataSender:
     """The streams that have something to send, in turn."""
 
-    def __init__(self, room: int, window: CircuitWindow, send: SendMessages) -> None:
+    def __init__(self, room: int, window: CircuitWindow, gate: OutboxGate, send: SendMessages) -> None:
         """Args: room: bytes of data in one cell."""
-        self._room, self._window, self._send = room, window, send
+        self._room, self._window, self._gate, self._send = room, window, gate, send
         self._active: deque[Stream] = deque()
 
     @property
@@ -63,11 +64,13 @@ class DataSender:
 
     def _emit(self, stream: Stream, limit: int, now: float, late: list[Callable[[], None]]) -> int:
         """Up to `limit` DATA cells of one stream."""
-        full = stream.outbox_bytes >= OUTBOX_LOW
+        before = stream.outbox_bytes
         sealed = self._send(stream.cut(self._room, min(limit, stream.window)))
         self._window.sent.count(sealed, now)
         stream.sent.count(sealed, now)
         stream.window -= len(sealed)
-        if full and stream.outbox_bytes < OUTBOX_LOW and stream.handler is not None:
+        self._gate.removed(before - stream.outbox_bytes)
+        # While the gate is closed it is the gate that says who reads on.
+        if before >= OUTBOX_LOW > stream.outbox_bytes and not self._gate.closed and stream.handler is not None:
             late.append(stream.handler.writable)
         return len(sealed)

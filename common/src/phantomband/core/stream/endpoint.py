@@ -13,6 +13,7 @@ proposal 324, section 4.1.4).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.onion import MARK_BYTES
@@ -32,6 +33,7 @@ from phantomband.core.stream.messages import (
     encode,
     encode_target,
 )
+from phantomband.core.stream.outbox_gate import OutboxGate
 from phantomband.core.stream.slot_queue import SlotQueue
 from phantomband.core.stream.stream import DATA_AT, SIZE_AT, SendMessages, Stream, StreamAcceptor, StreamHandler
 from phantomband.core.stream.stream_table import StreamTable
@@ -64,7 +66,8 @@ class Endpoint:
         self._window = CircuitWindow(parameters, mixing)
         self.congestion = self._window.congestion
         self._out = SlotQueue(send)
-        self._sender = DataSender(self.data_room, self._window, send)
+        self._gate = OutboxGate()
+        self._sender = DataSender(self.data_room, self._window, self._gate, send)
         self._touched: list[Stream] = []
         self._late: list[Callable[[], None]] = []
         self._gone = False
@@ -99,12 +102,19 @@ class Endpoint:
         return 0 if self.paced else self._send_data(now, self._window.allowed)
 
     @property
+    def outbox_bytes(self) -> int:
+        """What waits to be sent in all streams."""
+        return self._gate.waiting
+
+    @property
     def idle(self) -> bool:
         """Nothing waits to be sent."""
         return self._sender.idle and not self._out
 
     def _send_data(self, now: float, limit: int) -> int:
         sent = self._sender.send(now, limit, self._send_fin, self._late)
+        if self._gate.closed:
+            self._open_gate()
         if self._late:
             self.deliver()
         return sent
@@ -161,6 +171,23 @@ class Endpoint:
         if self._sender.add(stream):
             self.wake()
 
+    def queued(self, stream: Stream, size: int) -> bool:
+        gate = self._gate
+        if gate.added(size):
+            gate.hold(self.streams.values())
+            for each in self.streams.values():
+                if each is not stream and each.handler is not None:
+                    each.handler.hold()
+        if size:
+            self.activate(stream)
+        if gate.closed and stream.open:
+            gate.hold((stream,))
+            return False
+        return True
+
+    def _open_gate(self) -> None:
+        self._late += [partial(_writable, stream) for stream in self._gate.opened()]
+
     def send_control(self, message: bytes) -> None:
         """One message that is not DATA."""
         self._out.add(message)
@@ -172,11 +199,19 @@ class Endpoint:
             if stream.fin_received:
                 self._close_orderly(stream)
 
+    def _forget_outbox(self, stream: Stream) -> None:
+        self._gate.forget(stream)
+        if self._gate.closed:
+            self._open_gate()
+            self.wake()
+
     def _close_orderly(self, stream: Stream) -> None:
+        self._forget_outbox(stream)
         self._table.close(stream)
         self._late.append(lambda: _ended(stream, EndReason.DONE))
 
     def end_stream(self, stream: Stream, reason: EndReason) -> None:
+        self._forget_outbox(stream)
         self._table.end(stream)
         self.send_control(encode(Message.END, stream.id, bytes((reason,))))
 
@@ -310,12 +345,18 @@ class Endpoint:
             self.send_control(encode(Message.END, stream_id, bytes((EndReason.DONE,))))
             return
         self.send_control(encode(Message.END, stream_id, bytes((EndReason.DONE,))))
+        self._forget_outbox(stream)
         self._table.forget(stream)
         self._late.append(lambda: _ended(stream, reason))
 
 
 def _nobody() -> None:
     """Nobody waits to pump."""
+
+
+def _writable(stream: Stream) -> None:
+    if stream.open and stream.handler is not None:
+        stream.handler.writable()
 
 
 def _ended(stream: Stream, reason: EndReason) -> None:

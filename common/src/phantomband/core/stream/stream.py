@@ -52,8 +52,11 @@ class StreamHandler(Protocol):
     def ended(self, reason: EndReason) -> None:
         """Called once, last: both directions are over."""
 
+    def hold(self) -> None:
+        """The circuit's streams together have too much waiting: the source should stop reading until `writable`."""
+
     def writable(self) -> None:
-        """The outbox was full and is no longer."""
+        """The outbox was full, or the handler was told to hold, and that is over."""
 
 
 class StreamAcceptor(Protocol):
@@ -73,6 +76,9 @@ class StreamOwner(Protocol):
 
     def activate(self, stream: Stream) -> None:
         """The stream has something to send."""
+
+    def queued(self, stream: Stream, size: int) -> bool:
+        """The stream has so many bytes more to send. False when its source should stop until `writable`."""
 
     def send_control(self, message: bytes) -> None: ...
 
@@ -112,8 +118,13 @@ class Stream:
         if self.open and data and not self.fin_queued:
             self.waiting.append(memoryview(data))
             self.outbox_bytes += len(data)
-            self._endpoint.activate(self)
+            return self._endpoint.queued(self, len(data)) and self.outbox_bytes < OUTBOX_HIGH
         return self.outbox_bytes < OUTBOX_HIGH
+
+    @property
+    def may_read(self) -> bool:
+        """Whether its source may begin to read; if not, `writable` is called when it may."""
+        return self._endpoint.queued(self, 0)
 
     def finish(self) -> None:
         """No more data from this side; FIN follows what is queued."""

@@ -149,17 +149,24 @@ def ja4(hello: ClientHello) -> str:
     """36 characters, such as t13d1517h2_8daaf6152771_cb7bf5808d99."""
     versions = _real(hello.numbers(VERSIONS, 1)) or [hello.version]
     ciphers, extensions = _real(hello.ciphers), _real([kind for kind, _ in hello.extensions])
-    first = (hello.alpn or (b"",))[0].decode("latin-1")
-    alpn = first[0] + first[-1] if first and first[0].isalnum() and first[-1].isalnum() else "00"
     head = (
         f"t{_VERSION_NAMES.get(max(versions), '00')}{'d' if SERVER_NAME in extensions else 'i'}"
-        f"{min(len(ciphers), 99):02}{min(len(extensions), 99):02}{alpn}"
+        f"{min(len(ciphers), 99):02}{min(len(extensions), 99):02}{_ja4_alpn(hello)}"
     )
     signatures = ",".join(f"{n:04x}" for n in _real(hello.numbers(SIGNATURES, 2)))
     listed = ",".join(sorted(f"{n:04x}" for n in extensions if n not in (SERVER_NAME, ALPN)))
     return "_".join(
         (head, _short(",".join(sorted(f"{n:04x}" for n in ciphers))), _short(f"{listed}_{signatures}".rstrip("_")))
     )
+
+
+def _ja4_alpn(hello: ClientHello) -> str:
+    """First and last character of the first protocol; if one of them is no ASCII letter or digit, of its hex digits."""
+    first = (hello.alpn or (b"",))[0]
+    if not first:
+        return "00"
+    ends = bytes((first[0], first[-1]))
+    return ends.decode() if ends.isalnum() else first.hex()[0] + first.hex()[-1]
 
 
 def _short(text: str) -> str:

@@ -2,23 +2,32 @@
 
 Each query has a socket of its own, so that its port is the system's random choice, and an id of its own (RFC 5452).
 
-**Limits**: `MAX_QUERIES` at once, and `A_SECOND` of one address, are answered; those over it get SERVFAIL. `TIMEOUT`
-seconds for each of two tries.
+**Limits**: of one source `BURST` at once and `A_SECOND` after that, which a household's browsers do not meet; over it a
+query is refused, and the server says 429 Too Many Requests (RFC 6585), as public resolvers do. `MAX_QUERIES` under way
+in all, and no source may have more than half of the places that are free; over it SERVFAIL, as from a resolver that is
+busy. `TIMEOUT` seconds for each of two tries.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 
 from phantomband.core.errors import Malformed
 from phantomband.transports.doh import message
 from phantomband.transports.doh.message import Question
 
-MAX_QUERIES = 256
-A_SECOND = 50
+MAX_QUERIES = 1024
+"""Under way at once: a socket and some 4 KB each."""
+
+A_SECOND = 200.0
+BURST = 1000.0
+"""Queries of one source: a page of 60 names asks some 180 (A, AAAA, HTTPS) within a second."""
+
 MAX_SOURCES = 4096
-"""Addresses that are counted in one second; when they are more, all are counted anew."""
+"""Sources that are remembered; the one that asked last longest ago is forgotten, and has its burst anew."""
+
 TIMEOUT = 2.0
 TRIES = 2
 TCP_TIMEOUT = 4.0
@@ -32,25 +41,38 @@ class Forwarder:
     def __init__(self, host: str, port: int, random: Callable[[int], bytes]) -> None:
         self._host, self._port, self._random = host, port, random
         self._tasks: set[asyncio.Task[None]] = set()
-        self._second = 0.0
-        self._sources: dict[bytes, int] = {}
+        self._sources: OrderedDict[bytes, _Source] = OrderedDict()
 
-    def ask(self, q: Question, asked: bytes, ip: bytes, done: Done) -> None:
-        """Calls `done` with the answer under the asker's id, or None. Args: ip: the asker's, packed."""
-        if len(self._tasks) >= MAX_QUERIES or self._too_many(ip):
+    def ask(self, q: Question, asked: bytes, ip: bytes, done: Done) -> bool:
+        """Calls `done` with the answer under the asker's id, or None. Args: ip: the asker's, packed.
+
+        Returns: whether the query was taken; if not, its source asks too often, and `done` is not called.
+        """
+        source = self._source(ip)
+        if not source.spend(asyncio.get_running_loop().time()):
+            return False
+        if source.under_way >= (MAX_QUERIES - len(self._tasks)) / 2:
             done(None)
-            return
+            return True
+        source.under_way += 1
         task = asyncio.get_running_loop().create_task(self._run(q, asked, done))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
-    def _too_many(self, ip: bytes) -> bool:
-        now = asyncio.get_running_loop().time()
-        if now >= self._second + 1 or len(self._sources) >= MAX_SOURCES:
-            self._second = now
-            self._sources.clear()
-        count = self._sources[ip] = self._sources.get(ip, 0) + 1
-        return count > A_SECOND
+        def over(_: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            source.under_way -= 1
+
+        task.add_done_callback(over)
+        return True
+
+    def _source(self, ip: bytes) -> _Source:
+        """An IPv6 source is a /64: whoever has one address has them all."""
+        key = ip[:8] if len(ip) == 16 else ip
+        source = self._sources.pop(key, None) or _Source(asyncio.get_running_loop().time())
+        self._sources[key] = source
+        if len(self._sources) > MAX_SOURCES:
+            self._sources.popitem(last=False)
+        return source
 
     def close(self) -> None:
         for task in self._tasks:
@@ -100,6 +122,24 @@ class Forwarder:
             if writer is not None:
                 writer.close()
         return message.with_id(raw, q.id) if answers(raw, q, asked, ident) else None
+
+
+class _Source:
+    """One source's queries."""
+
+    __slots__ = ("_left", "_since", "under_way")
+
+    def __init__(self, now: float) -> None:
+        self._left, self._since = BURST, now
+        self.under_way = 0
+
+    def spend(self, now: float) -> bool:
+        self._left = min(BURST, self._left + (now - self._since) * A_SECOND)
+        self._since = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 def answers(raw: bytes, q: Question, asked: bytes, ident: int) -> bool:

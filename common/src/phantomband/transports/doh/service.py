@@ -89,8 +89,8 @@ class DohService:
             reply(message.reply(q, asked, NOTIMP, flags=message.RA))
         elif self._forwarder is None:
             reply(message.reply(q, asked, REFUSED))
-        else:
-            self._forwarder.ask(q, asked, _ip(way), reply)
+        elif not self._forwarder.ask(q, asked, _ip(way), reply):
+            answer(Result(429, head=head))
 
     def writable(self, way: Way) -> None:
         self._tunnel.writable(way)

@@ -47,7 +47,7 @@ class GateProtocol(LinkProtocol):
         self._gate = gate
         self.ids = {quic.host_cid, quic.original_destination_connection_id}
         self._visitor: Visitor | None = None
-        self._first: bytearray | None = bytearray()  # of stream 0, until it has told who it is
+        self._awaits_knock = True  # on stream 0
         self._kept = 0  # bytes that came and are not accounted for
         gate.rooms.visitors.add(self, self._thrown_out)
 
@@ -75,13 +75,13 @@ class GateProtocol(LinkProtocol):
         match event:
             case StreamDataReceived(stream_id=stream, data=data, end_stream=end):
                 self._kept = max(0, self._kept - len(data) - len(data) // 8)
-                if stream == STREAM_ID and self._first is not None:
+                if stream == STREAM_ID and self._awaits_knock:
                     self._knocking_untrusted(data, end)
                 else:
                     self._visitor.received_untrusted(stream, data, end)
             case StreamReset(stream_id=stream):
-                if stream == STREAM_ID and self._first is not None:
-                    self._become_visitor(False)
+                if stream == STREAM_ID and self._awaits_knock:
+                    self._become_visitor(b"", False)
                 self._visitor.reset_untrusted(stream)
             case StopSendingReceived(stream_id=stream):
                 self._visitor.stopped_untrusted(stream)
@@ -95,27 +95,25 @@ class GateProtocol(LinkProtocol):
         self._visitor = Visitor(self, self._gate.rooms, self)
 
     def _knocking_untrusted(self, data: bytes, end: bool) -> None:
-        assert self._first is not None and self._visitor is not None  # noqa: S101, PT018  (the caller looked)
+        assert self._visitor is not None  # noqa: S101  (the caller looked)
         if not self._visitor.awaits_untrusted(STREAM_ID):  # it took too long
-            self._first = None
+            self._awaits_knock = False
             return
-        self._first += data
-        opens = opens_untrusted(self._first, self._gate.knock)
-        if opens is None and not end:
+        if not (data or end):
             return
-        if not opens:
-            self._become_visitor(end)
+        if not opens_untrusted(data, self._gate.knock):
+            self._become_visitor(data, end)
             return
         self._visitor.ended()
-        rest = bytes(self._first[KNOCK_BYTES:])
-        self._visitor = self._first = None
+        rest = data[KNOCK_BYTES:]
+        self._visitor, self._awaits_knock = None, False
         self.stream = QuicStream(self, self._gate.accept)
         super().quic_event_received(StreamDataReceived(rest, end, STREAM_ID))
 
-    def _become_visitor(self, end: bool) -> None:
+    def _become_visitor(self, first: bytes, end: bool) -> None:
         """What has come on stream 0 is a request's."""
-        assert self._first is not None and self._visitor is not None  # noqa: S101, PT018  (the caller looked)
-        first, self._first = bytes(self._first), None
+        assert self._visitor is not None  # noqa: S101  (the caller looked)
+        self._awaits_knock = False
         self._visitor.received_untrusted(STREAM_ID, first, end)
 
     def transmit(self) -> None:

@@ -26,6 +26,7 @@ from phantomband.transports.tcp.transport import TcpTransport
 from phantomband.transports.tls_layer.connection import TlsConnection
 from phantomband.transports.tls_layer.identity import RandomSource, hostname
 from phantomband.transports.website.knock import (
+    KNOCK_BYTES,
     KNOCK_PARAMETER,
     SNI_PARAMETER,
     Doorkeeper,
@@ -84,7 +85,9 @@ class TlsTransport(Transport):
         name = address.parameters.get(SNI_PARAMETER) or hostname(self._random)
 
         def knocking(connection: Connection) -> Receiver:
-            connection.write(knock)  # in one record with what the receiver writes first
+            assert isinstance(connection, TlsConnection)  # noqa: S101  (made below)
+            connection.together = KNOCK_BYTES  # the server looks at the first record, and waits for no other
+            connection.write(knock)
             return accept(connection)
 
         def over(lower: StreamConnection, settled: Settled) -> TlsConnection:

@@ -52,6 +52,8 @@ class TlsConnection(LayeredConnection):
         self._buffer, self._random = buffer, random
         self.cuts = True
         """Whether the rest of a flush is cut in two records. Not for what must look like a browser or web server."""
+        self.together = 0
+        """Bytes at the beginning of the next flush that stand in one record."""
 
     # from the connection below
 
@@ -135,7 +137,10 @@ class TlsConnection(LayeredConnection):
         self._lower.write(self._outgoing.read())
 
     def _cut(self, rest: int) -> int:
-        return int.from_bytes(self._random(2), "big") % rest if rest and self.cuts else rest
+        least, self.together = min(self.together, rest), 0
+        if rest == least or not self.cuts:
+            return rest
+        return least + int.from_bytes(self._random(2), "big") % (rest - least)
 
     def _push(self) -> None:
         self._lower.write(self._outgoing.read())

@@ -78,19 +78,18 @@ def _text(knock: bytes) -> str:
     return base64.urlsafe_b64encode(knock).decode().rstrip("=")
 
 
-def opens_untrusted(data: bytes | bytearray, knock: bytes) -> bool | None:
-    """Whether `data`, a connection's first bytes, begins with `knock`; None: too few to say.
+def opens_untrusted(data: Buffer, knock: bytes) -> bool:
+    """Whether `data`, the first bytes that came together on a connection, begins with `knock`.
 
+    Fewer bytes than the knock has do not open, whatever they are, and nobody waits for the rest: silence after a
+    beginning of the secret, where a web server answers, would give it away byte by byte. Clients send it as a whole.
     Takes a time that does not depend on where they differ.
     """
-    first = bytes(data[:KNOCK_BYTES])
-    if not hmac.compare_digest(first, knock[: len(first)]):
-        return False
-    return True if len(first) == KNOCK_BYTES else None
+    return hmac.compare_digest(bytes(data[:KNOCK_BYTES]), knock)
 
 
 class Doorkeeper:
-    """The receiver of a TLS connection until its first bytes have told who it is.
+    """The receiver of a TLS connection until its first record has told who it is.
 
     Args:
         tunnel, site: make the receiver of a client, and of a visitor; the latter gets every byte.
@@ -100,25 +99,20 @@ class Doorkeeper:
         self, lower: Lower, knock: bytes, tunnel: Callable[[], Receiver], site: Callable[[], Receiver]
     ) -> None:
         self._knock, self._tunnel, self._site = knock, tunnel, site
-        self._data = bytearray()
         self._receiver: Receiver | None = None
         self._timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, lower.close)
 
     def received(self, data: Buffer) -> None:
         if self._receiver is not None:
             self._receiver.received(data)
-            return
-        self._data += data
-        match opens_untrusted(self._data, self._knock):
-            case True:
-                self._become(self._tunnel(), bytes(self._data[KNOCK_BYTES:]))
-            case False:
-                self._become(self._site(), bytes(self._data))
+        elif opens_untrusted(data, self._knock):
+            self._become(self._tunnel(), data[KNOCK_BYTES:])
+        else:
+            self._become(self._site(), data)
 
-    def _become(self, receiver: Receiver, data: bytes) -> None:
+    def _become(self, receiver: Receiver, data: Buffer) -> None:
         self._timer.cancel()
         self._receiver = receiver
-        self._data.clear()
         if data:
             receiver.received(data)
 
