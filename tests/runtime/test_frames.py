@@ -20,8 +20,8 @@ def test_the_layouts_are_those_of_the_reference() -> None:
         ("OVERFLOW", 4),
         ("RESET", 5),
     ]
-    assert frames.link_up(LinkId(7), True, None) == b"\0\0\0\7\1"
-    assert frames.link_up(LinkId(7), False, b"k" * 32) == b"\0\0\0\7\0" + b"k" * 32
+    assert frames.link_up(LinkId(7), True, None, 9) == b"\0\0\0\7\1\0\0\0\x09"
+    assert frames.link_up(LinkId(7), False, b"k" * 32) == b"\0\0\0\7\0\0\0\0\0" + b"k" * 32
     assert frames.link_down(LinkId(7)) == b"\0\0\0\7"
     assert frames.overflow(LinkId(7), b"abcd") == b"\0\0\0\7abcd"
 
@@ -33,7 +33,7 @@ def test_the_layouts_are_those_of_the_reference() -> None:
     st.binary(min_size=4, max_size=4),
 )
 def test_round_trips(link: LinkId, dialed: bool, key: bytes | None, circuit: bytes) -> None:
-    assert frames.read_link_up(frames.link_up(link, dialed, key)) == (link, dialed, key)
+    assert frames.read_link_up(frames.link_up(link, dialed, key, 3)) == (link, dialed, key, 3)
     assert frames.read_link_down(frames.link_down(link)) == link
     assert frames.read_overflow(frames.overflow(link, circuit)) == (link, circuit)
 

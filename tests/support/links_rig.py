@@ -72,7 +72,7 @@ class Owner(FakeOwner):
 
     def link_released(self, driver: LinkDriver) -> None:
         super().link_released(driver)
-        self.links.connections.discard(driver)
+        self.links.released(driver)
 
 
 class Rig:

@@ -210,14 +210,6 @@ def test_too_many_streams_are_refused_and_the_others_live() -> None:
     assert circuit.state is CircuitState.OPEN
 
 
-def test_a_flood_of_stray_cells_closes_the_link() -> None:
-    world = World(limits=RelayLimits(stray_cells=10))
-    for _ in range(12):
-        world.inject(CLIENT, "r1", b"\0\0\x77\x77" + bytes((Command.RELAY,)) + bytes(CELL_BYTES - 5))
-    world.run()
-    assert world.relays["r1"].closed_links == [world.client_link]
-
-
 DESTROY_LINK = encode(LINK_CIRCUIT, Command.DESTROY)
 
 

@@ -159,8 +159,9 @@ def test_pace_zero_ends_the_pace_and_nothing_that_waited_is_lost() -> None:
 
 
 def test_an_exit_gives_no_more_pace_than_its_limits() -> None:
-    world = World(limits=RelayLimits(pace=64, paced_cells=100))
+    world = World(limits=RelayLimits(pace=64, paced_cells=256))
     assert paced(world, 500).pace == 64
+    assert paced(world, 64).pace == 64, "of what is for those who ask for little"
     refused = paced(world, 64)
     assert refused.pace == 0
     handler = Recorder()
@@ -170,10 +171,12 @@ def test_an_exit_gives_no_more_pace_than_its_limits() -> None:
 
 
 def test_a_dead_circuit_frees_its_share_of_the_pace() -> None:
-    world = World(limits=RelayLimits(paced_cells=64))
-    paced(world, 64).destroy()
-    world.run()
-    assert paced(world, 64).pace == 64
+    world = World(limits=RelayLimits(paced_cells=1024))
+    for _ in range(3):
+        circuit = paced(world, 256)
+        assert circuit.pace == 256
+        circuit.destroy()
+        world.run()
 
 
 def test_asking_for_more_answers_than_the_pace_lets_through_ends_the_circuit() -> None:

@@ -18,7 +18,9 @@ def sent(waiting: int, cells: bytes) -> bytes:
     """What a link with so many cells waiting is given of a frame from the mixer."""
     out: list[bytes] = []
     driver = SimpleNamespace(waiting=waiting, send=lambda cells: out.append(bytes(cells)))
-    service: Any = SimpleNamespace(links=SimpleNamespace(by_id={LinkId(3): driver}), _out=0, _dropped=0)
+    service: Any = SimpleNamespace(
+        links=SimpleNamespace(by_id={LinkId(3): driver}), _out=0, _dropped=0, _each=lambda driver, work: work()
+    )
     payload = b"".join(map(bytes, encode_run(LinkId(3), cells)))
     GatewayService.outgoing(service, memoryview(payload))
     assert service._out == len(cells) // CELL_BYTES

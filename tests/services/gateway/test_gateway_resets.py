@@ -3,55 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
-from fakes import FakeConnection
-from link_rig import LISTENER, NETWORK, NODE
+from gateway_rig import Rig
 from phantomband.core.cell import CELL_BYTES, Command, encode
 from phantomband.core.ids import LinkId
-from phantomband.core.link import Cells, dial
+from phantomband.core.link import Cells
 from phantomband.runtime.frames import Frame, overflow
-from phantomband.runtime.lane.base import Driver, LanePeer
 from phantomband.runtime.link_driver import DESTROY_ALL
-from phantomband_gateway.service import GatewayParts, GatewayService
 from virtual import run_virtual
-from world import Seeded
-
-
-class FakeLane:
-    """The lane to the relay."""
-
-    up = True
-    buffered = 0
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[int, bytes]] = []
-
-    @property
-    def kinds(self) -> list[int]:
-        return [kind for kind, _ in self.sent]
-
-    def send(self, kind: int, parts: Sequence[bytes | bytearray | memoryview]) -> bool:
-        self.sent.append((kind, b"".join(parts)))
-        return True
-
-
-class Rig:
-    """A gateway with one link."""
-
-    def __init__(self, path: Path) -> None:
-        parts = GatewayParts(
-            path, "unix:x", "unix:x", Driver.UNIX, NETWORK, NODE, LISTENER, {}, (), (), 4, 4, Seeded(1)
-        )
-        self.service, self.lane, self.connection = GatewayService(parts), FakeLane(), FakeConnection()
-        self.service._relay = self.lane  # type: ignore[assignment]
-        self.mixer = self.service._accept_lane(LanePeer("mixer", 1))
-        receiver = self.service.links.accept(self.connection)
-        self.peer = dial(NETWORK, NODE, LISTENER.public, None, Seeded(2))
-        receiver.received(self.peer.start())
-        list(self.peer.receive(self.connection.take()))
-        ((self.link, self.driver),) = self.service.links.by_id.items()
 
 
 def test_peers_and_the_relay_are_told_at_once_and_what_waits_for_circuits_is_dropped(tmp_path: Path) -> None:

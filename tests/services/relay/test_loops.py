@@ -11,6 +11,7 @@ import pytest
 from phantomband.core.cell import Command
 from phantomband.core.ids import LinkId, NodeId
 from phantomband.core.netdir.measures import Measure, Measures
+from phantomband.runtime.contained import Contained
 from phantomband_relay.loops import LATE_SECONDS, LOOPS_A_CIRCUIT, Loops
 from virtual import run_virtual
 from world import NETWORK_ID, World
@@ -34,7 +35,7 @@ class Rig:
         found = {e.node_id: e for e in entries}
         self.view: Any = SimpleNamespace(entries=entries, find=found.get)
         me = self.world.relays["r1"]
-        self.loops = Loops(me.node_id, NETWORK_ID, me.machine, self, self.world.random, seconds)
+        self.loops = Loops(me.node_id, NETWORK_ID, me.machine, self, self.world.random, seconds, Contained())
 
     async def open_link(self, node: NodeId) -> LinkId | None:
         return None if self.names[node] in self.away else self.world.connect("r1", self.names[node])

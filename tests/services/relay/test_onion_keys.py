@@ -196,7 +196,7 @@ def test_a_turn_forgets_nothing_of_the_keys_that_stay(path: Path, clock: Clock) 
         for i, key in enumerate(publics(held.keys))
     ]
     for skin in skins:
-        responder.admit(skin, 1)
+        responder.remember(skin)
     clock.now += PERIOD
     held.turn()
     responder.accept(held.keys.accepted)
@@ -204,3 +204,13 @@ def test_a_turn_forgets_nothing_of_the_keys_that_stay(path: Path, clock: Clock) 
     for skin in skins[1:]:
         with pytest.raises(Malformed, match="used before"):
             responder.admit(skin, 1)
+
+
+def test_the_blocks_of_keys_that_went_are_overwritten_in_place(path: Path, clock: Clock) -> None:
+    held = ring(path, clock)
+    with path.open("rb") as before:
+        clock.now += PERIOD
+        assert held.turn()
+        assert not any(before.read())
+    assert len(path.read_bytes()) == FILE_BYTES
+    assert publics(ring(path, clock).keys) == publics(held.keys)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from phantomband.core.circuit.relay_types import HandshakeJob
@@ -116,6 +117,40 @@ def test_only_so_many_are_in_flight_and_links_take_turns() -> None:
             order.append(rig.handshakes._in_flight[int.from_bytes(packet[:8], "big")][1].link)
         assert sorted(order[:3]) == [1, 2, 3]
         assert order[3] == 1
+
+    run(test)
+
+
+def test_what_nobody_waits_for_any_more_costs_no_handshake() -> None:
+    async def test(rig: Rig) -> None:
+        for i in range(IN_FLIGHT + 20):
+            rig.handshakes.submit(job(1, i))
+        rig.handshakes._wanted = lambda job: job.circuit[3] == IN_FLIGHT + 19
+        (first, *_) = rig.jobs()
+        await rig.answer(first[:8])
+        (packet,) = rig.jobs()
+        assert rig.handshakes._in_flight[int.from_bytes(packet[:8], "big")][1].circuit[3] == IN_FLIGHT + 19
+        assert rig.handshakes.waiting == IN_FLIGHT
+
+    run(test)
+
+
+def test_a_flood_over_many_links_of_one_source_loses_for_itself() -> None:
+    async def test(rig: Rig) -> None:
+        for link in range(8):
+            for i in range(64):
+                rig.handshakes.submit(replace(job(link, i), source="flood"))
+        for i in range(20):
+            rig.handshakes.submit(replace(job(9, i), source="flood"))
+        honest = [replace(job(20 + i, i), source="honest") for i in range(5)]
+        for one in honest:
+            rig.handshakes.submit(one)
+        assert rig.handshakes.waiting == 512 + IN_FLIGHT
+        assert {j.source for j, _, _ in rig.done} <= {"flood"}
+        for packet in rig.jobs():
+            await rig.answer(packet[:8])
+        taken = [j for _, j in rig.handshakes._in_flight.values()]
+        assert sum(j.source == "honest" for j in taken) >= IN_FLIGHT // 2
 
     run(test)
 

@@ -54,6 +54,8 @@ class DirectoryMessage:
 class Assembler:
     """Puts the messages of one link together."""
 
+    held: int = 0
+    """Bytes of messages that are half received."""
     _open: dict[tuple[int, bool], bytearray] = field(default_factory=dict)
     _asked: OrderedDict[int, None] = field(default_factory=OrderedDict)
 
@@ -81,6 +83,7 @@ class Assembler:
             raise Malformed("an answer to a request that was not made")
         message = self._open.setdefault((request, answer), bytearray())
         message += body[HEADER_BYTES : HEADER_BYTES + size]
+        self.held += size
         if len(message) > (MAX_ANSWER_BYTES if answer else MAX_REQUEST_BYTES):
             raise Malformed("a directory message over its limit")
         if len(self._open) > MAX_OPEN:
@@ -88,6 +91,7 @@ class Assembler:
         if not flags & FLAG_LAST:
             return None
         del self._open[request, answer]
+        self.held -= len(message)
         if answer:
             self._asked.pop(request, None)
         return DirectoryMessage(request, answer, bytes(message))

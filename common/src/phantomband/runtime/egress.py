@@ -21,7 +21,8 @@ LINK_QUEUE_CAP = 16_384
 """Cells of the link's own queue (circuit 0), which carries directory answers of up to 4 MiB each: 32 MiB."""
 
 LINK_CAP = 32_768
-"""Cells that may wait for one link: 64 MiB; over it the circuit with the longest queue is given up."""
+"""Cells that may wait for one link: 64 MiB; over it the circuit with the longest queue is given up. It is never the
+link's own queue as long as there is another: that would end the link, so a client could end one that others share."""
 
 TURN_CELLS = 15
 """Most cells of one circuit sent in its turn: one full record."""
@@ -33,13 +34,28 @@ WRITE_CELLS = 120
 class Egress:
     """The queue of one link that is not paced."""
 
-    __slots__ = ("_connection", "_link", "_overflow", "_queues", "cells_sent", "given_up", "padding_sent", "waiting")
+    __slots__ = (
+        "_charged", "_connection", "_hold", "_link", "_overflow", "_queues", "cells_sent", "given_up", "padding_sent",
+        "waiting",
+    )  # fmt: skip
 
     paced = False
 
-    def __init__(self, link: Link, connection: Connection, overflow: Callable[[bytes], None]) -> None:
-        """Args: overflow: told the id of a circuit whose queue was given up."""
+    def __init__(
+        self,
+        link: Link,
+        connection: Connection,
+        overflow: Callable[[bytes], None],
+        hold: Callable[[int], None] = lambda delta: None,
+    ) -> None:
+        """Args:
+
+        overflow: told the id of a circuit whose queue was given up.
+        hold: told how many bytes more, or fewer, wait.
+        """
         self._link = link
+        self._hold = hold
+        self._charged = 0
         self._connection = connection
         self._overflow = overflow
         self._queues: OrderedDict[bytes, _Queue] = OrderedDict()
@@ -52,7 +68,7 @@ class Egress:
     def take_over(self, before: Egress) -> None:
         """What waits in another queue of this link, which is not used any more, and what it counted."""
         before.stop()
-        self._queues, self.waiting = before._queues, before.waiting
+        self._queues, self.waiting, self._charged = before._queues, before.waiting, before._charged
         self.cells_sent, self.padding_sent, self.given_up = before.cells_sent, before.padding_sent, before.given_up
         self.drain()
 
@@ -82,6 +98,39 @@ class Egress:
             batch = b"".join(self._take(WRITE_CELLS))
             self.cells_sent += len(batch) // CELL_BYTES
             self._connection.write(self._link.seal(batch))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Says what waits now, if it is not what was said last."""
+        delta = self.waiting - self._charged
+        if delta:
+            self._charged = self.waiting
+            self._hold(delta * CELL_BYTES)
+
+    def forget(self) -> None:
+        """The link is no more: what waits is dropped."""
+        self.stop()
+        self._queues.clear()
+        self.waiting = 0
+        self._settle()
+
+    def own_waiting(self) -> int:
+        """Cells that wait in the link's own queue."""
+        queue = self._queues.get(LINK_CIRCUIT)
+        return queue.cells if queue is not None else 0
+
+    def shed(self) -> bool:
+        """Gives up the circuit with the longest queue; false when no circuit has one."""
+        longest = self._longest()
+        if longest is None:
+            return False
+        self._give_up(longest)
+        self._settle()
+        return True
+
+    def _longest(self) -> bytes | None:
+        circuits = (circuit for circuit in self._queues if circuit != LINK_CIRCUIT)
+        return max(circuits, key=lambda c: self._queues[c].cells, default=None)
 
     def reset(self, cells: Buffer) -> None:
         """Every circuit of the link is dead: what waits for them is dropped, and `cells`, which say so, are sent."""
@@ -99,6 +148,7 @@ class Egress:
             while at < limit and cells[at : at + CIRCUIT_ID_BYTES] == circuit:
                 at += CELL_BYTES
             self._append(circuit, cells[start:at])
+        self._settle()
 
     def _append(self, circuit: bytes, piece: bytes) -> None:
         queue = self._queues.get(circuit)
@@ -111,7 +161,7 @@ class Egress:
         if queue.cells > (CIRCUIT_CAP if circuit != LINK_CIRCUIT else LINK_QUEUE_CAP):
             self._give_up(circuit)
         elif self.waiting > LINK_CAP:
-            self._give_up(max(self._queues, key=lambda c: self._queues[c].cells))
+            self._give_up(self._longest() or LINK_CIRCUIT)
 
     def _give_up(self, circuit: bytes) -> None:
         self.waiting -= self._queues.pop(circuit).cells

@@ -1,10 +1,13 @@
 """The frames that the services of a node send each other over lanes.
 
 1 CELLS      batch (core/circuit/batch.py)                                   gateway -> relay -> mixer -> gateway
-2 LINK_UP    link 4 | dialed 1 | peer's link key 32 or nothing (anonymous)   gateway -> relay
+2 LINK_UP    link 4 | dialed 1 | source 4 | peer's link key 32 or nothing    gateway -> relay
 3 LINK_DOWN  link 4                                                          gateway -> relay
 4 OVERFLOW   link 4 | circuit 4                                              mixer -> gateway -> relay
 5 RESET      nothing: cells were lost, every circuit is dead                 gateway -> relay
+
+`source` groups links by where they come from, so that the relay can share what it has between them. It is a number that
+means nothing outside this process of the gateway: the relay learns no address. 0: not known.
 """
 
 from __future__ import annotations
@@ -25,14 +28,15 @@ class Frame(IntEnum):
     RESET = 5
 
 
-def link_up(link: LinkId, dialed: bool, peer_key: bytes | None) -> bytes:
-    return u32(link) + u8(dialed) + (peer_key or b"")
+def link_up(link: LinkId, dialed: bool, peer_key: bytes | None, source: int = 0) -> bytes:
+    return u32(link) + u8(dialed) + u32(source) + (peer_key or b"")
 
 
-def read_link_up(payload: bytes) -> tuple[LinkId, bool, bytes | None]:
+def read_link_up(payload: bytes) -> tuple[LinkId, bool, bytes | None, int]:
+    """(link, whether we dialled it, the peer's key, source)."""
     reader = Reader(payload)
-    link, dialed = LinkId(reader.u32()), bool(reader.u8())
-    return link, dialed, reader.rest() or None
+    link, dialed, source = LinkId(reader.u32()), bool(reader.u8()), reader.u32()
+    return link, dialed, reader.rest() or None, source
 
 
 def link_down(link: LinkId) -> bytes:

@@ -4,22 +4,26 @@ A handshake that fails, takes too long or sends junk is answered with nothing: t
 random time, so that a prober sees neither a distinctive byte nor a distinctive moment (PROTOCOL.md section 5).
 
 An established link is paced as its ends agree (SHAPE cells, core/shaping): its queue is then a `PacedEgress`.
+
+An error that nobody expected, whatever called us, is counted and ends this link alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Hashable
 
-from phantomband.core.cell import LINK_CIRCUIT, Command, encode, split
+from phantomband.core.cell import CELL_BYTES, LINK_CIRCUIT, Command, encode, split
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.dircall import Assembler, DirectoryMessage, encode_cells
+from phantomband.core.dircall import Assembler, encode_cells
 from phantomband.core.errors import Bug, Malformed, Refused
 from phantomband.core.link import Cells, Established, Link, Send
 from phantomband.core.shaping import OFF, Mode, Policy, Shape, make_pacer
-from phantomband.runtime.egress import Egress
+from phantomband.runtime.contained import Contained
+from phantomband.runtime.egress import LINK_QUEUE_CAP, Egress
+from phantomband.runtime.link_owner import LinkOwner, Paddings
+from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.paced_egress import PAD, Fill, PacedEgress, no_fill
 from phantomband.transports.base import Buffer, Connection
 
@@ -50,25 +54,8 @@ DESTROY_ALL = encode(LINK_CIRCUIT, Command.DESTROY)
 
 UNPACED = Policy()
 
-
-class LinkOwner(Protocol):
-    """Who has links. Called on the event loop."""
-
-    def link_established(self, driver: LinkDriver, peer_key: bytes | None) -> None: ...
-
-    def link_cells(self, driver: LinkDriver, cells: bytearray | bytes) -> None:
-        """Whole cells, without the link's own: PAD, DIRECTORY and SHAPE of circuit 0."""
-
-    def link_directory(self, driver: LinkDriver, message: DirectoryMessage) -> None: ...
-
-    def link_overflow(self, driver: LinkDriver, circuit: bytes) -> None:
-        """The queue of this circuit was given up."""
-
-    def link_closed(self, driver: LinkDriver) -> None:
-        """Called once: the link is no more, whether or not it had been established."""
-
-    def link_released(self, driver: LinkDriver) -> None:
-        """Called once, last: its connection is closed too. A link that failed lingers until then."""
+LINK_BYTES = 16 * 1024
+"""What a connection takes in any case: its objects, its keys and what a handshake holds."""
 
 
 class LinkDriver:
@@ -84,6 +71,10 @@ class LinkDriver:
         policy: Policy = UNPACED,
         fill: Fill = no_fill,
         slowness: float = 0.0,
+        contained: Contained | None = None,
+        budget: MemoryBudget | None = None,
+        source: Hashable = None,
+        paddings: Paddings | None = None,
     ) -> None:
         """Args:
 
@@ -91,7 +82,19 @@ class LinkDriver:
             does for who asks.
         fill: makes cells for slots of this end in which nothing waits; by default they carry PAD cells.
         slowness: of the transport; seconds that a dialer's handshake may take longer.
+        contained: counts errors that nobody expected.
+        budget: what this link holds is charged to it.
+        source: who is behind the link, as far as is known.
+        paddings: whether there is room for what a dialer asks; None: there always is.
         """
+        self._paddings = paddings
+        self.source = source
+        self.heard = False
+        """Whether a byte came."""
+        self.used = 0.0
+        """When cells of circuits came last, on the loop's clock."""
+        self._contained = contained or Contained()
+        self._budget = budget
         self.incoming = incoming
         self.established = False
         self.peer_key: bytes | None = None
@@ -112,12 +115,14 @@ class LinkDriver:
         self._connection: Connection | None = None
         self._egress: Egress | None = None
         self._assembler = Assembler()
+        self._assembled = 0
         self._closed = self._released = False
         self._swallowing = False
         self._last_in = self._last_out = self._loop.time()
         self._sent_mark = -1
         self._stall_since = 0.0
-        self._timer = self._loop.call_later(HANDSHAKE_SECONDS + slowness, self._handshake_late)
+        self._timer = self._loop.call_later(HANDSHAKE_SECONDS + slowness, self._timed, self.fail)
+        self._hold(LINK_BYTES)
 
     # ---- from below ----------------------------------------------------------------------------------------------
 
@@ -129,6 +134,7 @@ class LinkDriver:
         return self
 
     def received(self, data: Buffer) -> None:
+        self.heard = True
         if self._swallowing:
             return
         try:
@@ -142,19 +148,51 @@ class LinkDriver:
                         self._establish(peer_key)
         except Malformed:
             self.fail()
+        except Exception as e:  # noqa: BLE001 - the root of a callback: see the module
+            self._broken(e)
 
     def writable(self) -> None:
         if self._egress is not None:
-            self._egress.drain()
+            self._timed(self._egress.drain)
 
     def closed(self, error: Exception | None) -> None:
         self._stop()
+        if self._budget is not None:
+            self._budget.release(self)
+            self._budget = None
+        if self._paddings is not None:
+            self._paddings.give_back(self)
         if not self._closed:
             self._closed = True
-            self._owner.link_closed(self)
+            self._contained.call(lambda: self._owner.link_closed(self))
         if not self._released:
             self._released = True
-            self._owner.link_released(self)
+            self._contained.call(lambda: self._owner.link_released(self))
+
+    def _timed(self, work: Callable[[], None]) -> None:
+        """Runs a callback of the loop or of the connection."""
+        try:
+            work()
+        except Exception as e:  # noqa: BLE001 - as above
+            self._broken(e)
+
+    def _broken(self, error: Exception) -> None:
+        self._contained.bug(error)
+        self._contained.call(self.abort)
+
+    # ---- memory --------------------------------------------------------------------------------------------------
+
+    def _hold(self, delta: int) -> None:
+        if self._budget is not None and delta:
+            self._budget.hold(self, delta)
+
+    def shed(self) -> None:
+        """Gives up the largest queue of a circuit; the link ends when it holds nothing else that could be given up."""
+        if self._egress is None or not self._egress.shed():
+            self.abort()
+            if self._budget is not None:
+                self._budget.release(self)
+                self._budget = None
 
     def _write(self, data: Buffer) -> None:
         if self._connection is not None and not self._closed:
@@ -164,9 +202,9 @@ class LinkDriver:
         assert self._connection is not None  # noqa: S101 - received() is only called once attached
         self.established = True
         self.peer_key = peer_key
-        self._egress = Egress(self._machine, self._connection, self._overflow)
+        self._egress = Egress(self._machine, self._connection, self._overflow, self._hold)
         self._timer.cancel()
-        self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._watch)
+        self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._timed, self._watch)
         own = self._policy.own
         if own.mode is not Mode.OFF:
             self.shape(own, None if self.incoming else own)
@@ -176,14 +214,20 @@ class LinkDriver:
         self._last_in = self._loop.time()
         others, own = split(cells)
         if others:
+            self.used = self._last_in
             if self._egress is not None and self._egress.paced:
                 self._egress.carried()
             self._owner.link_cells(self, others)
         for command, body in own:
             if command == Command.SHAPE:
                 self._shape_cell(Shape.decode_untrusted(body))
-            elif (message := self._assembler.cell_untrusted(body)) is not None:
-                self._owner.link_directory(self, message)
+            else:
+                message = self._assembler.cell_untrusted(body)
+                if self._assembler.held != self._assembled:
+                    self._hold(self._assembler.held - self._assembled)
+                    self._assembled = self._assembler.held
+                if message is not None:
+                    self._owner.link_directory(self, message)
 
     def _shape_cell(self, shape: Shape) -> None:
         """The dialer asks, the listener answers, once each time."""
@@ -192,6 +236,8 @@ class LinkDriver:
                 raise Malformed("too many SHAPE cells")
             self._asks.append(self._loop.time())
             answer = self._policy.answer(shape)
+            if self._paddings is not None and not self._paddings.take(self, answer, self._policy.own):
+                answer = self._policy.own
             self.shape(answer)
             self.send(answer.cell())
         elif self._answered:
@@ -221,10 +267,18 @@ class LinkDriver:
             self._egress.add(cells)
 
     def send_directory(self, request: int, data: bytes, *, answer: bool) -> None:
-        """Sends a directory request, or the answer to one."""
+        """Sends a directory request, or the answer to one: an empty one where the peer has not yet taken those before.
+
+        What a peer's clients make it ask must not fill the link's own queue: that would end the link for all of them.
+        """
         if not answer:
             self._assembler.ask(request)
-        self.send(encode_cells(request, data, answer=answer))
+        cells = encode_cells(request, data, answer=answer)
+        if answer and self._egress is not None:
+            room = LINK_QUEUE_CAP * 7 // 8 - self._egress.own_waiting()
+            if len(cells) > max(room, 1) * CELL_BYTES:
+                cells = encode_cells(request, b"", answer=True)
+        self.send(cells)
 
     def destroy_all(self) -> None:
         """Tells the peer that every circuit of this link is dead."""
@@ -263,9 +317,9 @@ class LinkDriver:
         link, connection = self._machine, self._connection
         pacer = make_pacer(shape, self._loop.time(), self._random)
         after = (
-            Egress(link, connection, self._overflow)
+            Egress(link, connection, self._overflow, self._hold)
             if pacer is None
-            else PacedEgress(link, connection, self._overflow, pacer, self._fill)
+            else PacedEgress(link, connection, self._overflow, pacer, self._fill, self._hold)
         )
         after.take_over(before)
         self._egress = after
@@ -323,20 +377,19 @@ class LinkDriver:
         self._swallowing = True
         low, high = LINGER_SECONDS
         wait = low + (high - low) * int.from_bytes(self._random(4), "big") / 2**32
-        self._timer = self._loop.call_later(wait, self.abort)
+        self._timer = self._loop.call_later(wait, self._timed, self.abort)
         if self.established:
             self.established = False
             self._owner.link_closed(self)
             self._closed = True
+            if self._egress is not None:
+                self._egress.forget()
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
-    def _handshake_late(self) -> None:
-        self.fail()
-
     def _watch(self) -> None:
         now = self._loop.time()
-        self._timer = self._loop.call_later(KEEPALIVE_SECONDS / 2, self._watch)
+        self._timer = self._loop.call_later(KEEPALIVE_SECONDS / 2, self._timed, self._watch)
         if now - self._last_in > IDLE_SECONDS or self._stalled(now):
             self.abort()
         elif now - self._last_out >= KEEPALIVE_SECONDS / 2 and not (self._egress is not None and self._egress.active):

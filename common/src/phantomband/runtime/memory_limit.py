@@ -18,9 +18,10 @@ from pathlib import Path
 MACHINE_SHARE = 8
 """Without a limit, one service takes at most an eighth of the machine: a node has four, and is not alone."""
 
-HELD_SHARE = 2
-"""Half of the limit is for what peers make us hold; the interpreter, its code and the allocator's loss take the rest.
-(A service at rest takes 60 to 90 MB.)"""
+HELD_SHARE = 3
+"""A third of the limit is for what peers make us hold. The interpreter and its code take 60 to 90 MB, a relay's worker
+40, buffers of libraries and the allocator's loss come on top; where services of a node share one group (systemd), two
+of them, gateway and relay, hold for peers."""
 
 SMALLEST_BYTES = 32 * 1024 * 1024
 """A budget is never smaller: below, nothing could be carried."""

@@ -43,9 +43,15 @@ class PacedEgress(Egress):
     paced = True
 
     def __init__(
-        self, link: Link, connection: Connection, overflow: Callable[[bytes], None], pacer: Pacer, fill: Fill
+        self,
+        link: Link,
+        connection: Connection,
+        overflow: Callable[[bytes], None],
+        pacer: Pacer,
+        fill: Fill,
+        hold: Callable[[int], None] = lambda delta: None,
     ) -> None:
-        super().__init__(link, connection, overflow)
+        super().__init__(link, connection, overflow, hold)
         self._pacer = pacer
         self._fill = fill
         self._loop = asyncio.get_running_loop()
@@ -99,6 +105,7 @@ class PacedEgress(Egress):
                 if not self._connection.congested:
                     self._send(count)
         finally:
+            self._settle()
             self._arm()
 
     def _send(self, count: int) -> None:

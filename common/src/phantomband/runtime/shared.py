@@ -1,4 +1,7 @@
-"""One attempt for each key: whoever asks meanwhile waits for the same outcome, and one who gives up ends nothing."""
+"""One attempt for each key: whoever asks meanwhile waits for the same outcome, and one who gives up ends nothing.
+
+The key has to hold **all that was asked**: who asks for something else must not wait for this outcome, nor share it.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +44,9 @@ class SharedAttempts(Generic[K, V]):
             future.set_result(await attempt)
         except PhantomBandError as e:
             future.set_exception(e)
-        except Exception:  # a bug: whoever waits is refused, not cancelled; whoever owns the task counts it
-            future.set_exception(Refused("an attempt ended by an error of ours"))
-            raise
+        except Exception:
+            future.set_exception(Refused("an error that nobody expected ended the attempt"))
+            raise  # to the task's root, which counts it
         finally:
             future.cancel()
             del self._under_way[key]

@@ -75,7 +75,10 @@ async def run(config: NodeConfig) -> None:
         max_pending=config.gateway.max_pending,
         random=os.urandom,
         pacing=config.gateway.pacing,
+        padding_total=config.gateway.padding_total,
         listed=not config.bridge,
+        replay=config.data_dir / "gateway" / "replay",
+        memory_bytes=config.memory_mib << 20,
     )
     try:
         await serve(GatewayService(parts), config.sockets / "gateway.sock")

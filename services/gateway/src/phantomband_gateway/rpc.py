@@ -8,6 +8,8 @@ import grpc
 from phantomband.core.errors import Malformed, Refused
 from phantomband.core.ids import LinkId, NodeId
 from phantomband.proto import gateway_pb2, gateway_pb2_grpc
+from phantomband.runtime.contained import Contained
+from phantomband.runtime.contained_edges import handler
 from phantomband.transports.base import Address
 
 from phantomband_gateway.directory_calls import DirectoryCalls
@@ -20,6 +22,7 @@ class Served(Protocol):
     links: Links
     calls: DirectoryCalls
     addresses: tuple[Address, ...]
+    contained: Contained
 
     def link_to_close(self, link: LinkId) -> None: ...
 
@@ -34,8 +37,10 @@ class GatewayRpc(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
 
     def __init__(self, service: Served, link_key: bytes) -> None:
         self._service = service
+        self.contained = service.contained
         self._link_key = link_key
 
+    @handler
     async def Describe(self, request: Any, context: Any) -> Any:
         addresses = [
             gateway_pb2.TransportAddress(transport=a.transport, host=a.host, port=a.port, parameters=dict(a.parameters))
@@ -43,6 +48,7 @@ class GatewayRpc(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         ]
         return gateway_pb2.GatewayDescription(link_key=self._link_key, addresses=addresses)
 
+    @handler
     async def OpenLink(self, request: Any, context: Any) -> Any:
         try:
             driver = await self._service.links.to(_contact(request.peer))
@@ -50,10 +56,12 @@ class GatewayRpc(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
         except (Refused, Malformed, KeyError):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the node cannot be reached")
 
+    @handler
     async def CloseLink(self, request: Any, context: Any) -> Any:
         self._service.link_to_close(LinkId(request.link))
         return gateway_pb2.CloseLinkReply()
 
+    @handler
     async def PeerCall(self, request: Any, context: Any) -> Any:
         try:
             response, ip = await self._service.calls.call(_contact(request.peer), request.request)
@@ -61,6 +69,7 @@ class GatewayRpc(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the node cannot be reached")
         return gateway_pb2.PeerCallReply(response=response, peer_ip=ip)
 
+    @handler
     async def Reach(self, request: Any, context: Any) -> Any:
         try:
             await self._service.links.reach(_contact(request.peer))

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import grpc.aio
@@ -22,17 +23,27 @@ from phantomband.core.link import LinkKey
 from phantomband.core.shaping import Mode, Policy
 from phantomband.proto import gateway_pb2, gateway_pb2_grpc
 from phantomband.runtime import frames
+from phantomband.runtime.contained import Contained
+from phantomband.runtime.contained_edges import watch_callbacks
 from phantomband.runtime.frames import Frame
 from phantomband.runtime.lane.base import HIGH_WATER, Buffer, Driver, LanePeer, LaneReceiver
 from phantomband.runtime.lane.client import LaneClient
 from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
 from phantomband.runtime.link_driver import DESTROY_ALL, UNPACED, LinkDriver
+from phantomband.runtime.memory_budget import MemoryBudget
+from phantomband.runtime.memory_limit import held_bytes
+from phantomband.runtime.replay_file import ReplayFile
 from phantomband.runtime.service import Service, new_incarnation, quiet
 from phantomband.transports.base import Address, Transport
 
 from phantomband_gateway.directory_calls import DirectoryCalls
 from phantomband_gateway.links import Links
+from phantomband_gateway.paddings import Paddings
 from phantomband_gateway.rpc import GatewayRpc
+
+PAUSE_ALL_BYTES = 4 * HIGH_WATER
+"""Bytes that wait for the relay above which no link is read any more: each link is paused when it brings more than
+the relay takes, but thousands of them could together reach the bound at which the lane breaks off (64 MiB)."""
 
 SILENT = bytes((Command.PAD, Command.DESTROY))
 """Commands that ask for no answer: two gateways whose relays are away must not answer each other for ever."""
@@ -57,6 +68,12 @@ class GatewayParts:
     random: RandomSource
     pacing: Policy = UNPACED
     listed: bool = True
+    padding_total: int = 8192
+    """Cells a second of padding for all dialers that ask."""
+    replay: Path | None = None
+    """File of the replay memory."""
+    memory_bytes: int = 0
+    """What the whole process may take; 0: as much as its control group lets it."""
 
 
 class GatewayService(Service):
@@ -66,12 +83,16 @@ class GatewayService(Service):
 
     def __init__(self, parts: GatewayParts) -> None:
         self.incarnation = new_incarnation()
+        self.contained = Contained()
+        self.budget = MemoryBudget(held_bytes(parts.memory_bytes), bug=self.contained.bug)
+        self.paddings = Paddings(parts.padding_total)
         self._parts = parts
         self.links = Links(
             parts.network_id, parts.node_id, parts.key, parts.transports, parts.random, self,
             parts.max_links, parts.max_pending, parts.pacing, parts.listed,
+            contained=self.contained, budget=self.budget, paddings=self.paddings,
         )  # fmt: skip
-        self.calls = DirectoryCalls(parts.directory, self.links)
+        self.calls = DirectoryCalls(parts.directory, self.links, self.contained)
         self.addresses: tuple[Address, ...] = ()
         self._lanes = LaneServer(self.name, self.incarnation, self._accept_lane, parts.sockets, parts.random)
         me = LanePeer(self.name, self.incarnation)
@@ -86,21 +107,28 @@ class GatewayService(Service):
         return [SERVICE_NAME, gateway_pb2.DESCRIPTOR.services_by_name["Gateway"].full_name]
 
     async def run(self, ready: Callable[[], None]) -> None:
+        watch_callbacks(self.contained)
         async with AsyncExitStack() as stack:
+            kept = ReplayFile(self._parts.replay, self.links.replay) if self._parts.replay is not None else None
+            if kept is not None:
+                stack.callback(kept.save)
             stack.push_async_callback(self._lanes.close)
             stack.callback(self.links.abort_all)
             bound = []
             for address in self._parts.listen:
                 listener = await self._parts.transports[address.transport].listen(
-                    address.host, address.port, self.links.accept
+                    address.host, address.port, partial(self.links.accept, transport=address.transport)
                 )
                 stack.push_async_callback(listener.close)
                 bound.append((address, listener.port))
             self.addresses = advertised(self._parts.advertise, bound, self._parts.transports)
             async with asyncio.TaskGroup() as tasks:
-                self.calls.start(tasks)
-                self.links.dialing.spawn = tasks.create_task
-                tasks.create_task(self._relay.run())
+                self.contained.start(tasks)
+                self.calls.start()
+                self.links.dialing.spawn = self.contained.spawn
+                tasks.create_task(self.contained.keep(self._relay.run))
+                if kept is not None:
+                    tasks.create_task(self.contained.keep(kept.run))
                 await self._relay.wait_up()
                 ready()
 
@@ -114,7 +142,9 @@ class GatewayService(Service):
             "links": len(self.links.by_id),
             "links_pending": len(self.links.pending),
             "links_refused": self.links.refused,
+            "links_evicted": self.links.evicted,
             "links_paced": sum(d.shaped.mode is not Mode.OFF for d in self.links.by_id.values()),
+            "padding_given": self.paddings.rate,
             "cells_in": self._in,
             "cells_out": self._out,
             "cells_padding": self._padding + sum(d.padding_sent for d in self.links.by_id.values()),
@@ -124,13 +154,20 @@ class GatewayService(Service):
             "resets": self._resets,
             "lane_up": float(self._relay.up and self._mixer_up),
             "lane_buffered_bytes": self._relay.buffered,
+            "held_bytes": self.budget.used,
+            "held_limit_bytes": self.budget.limit,
+            "shed": self.budget.shed,
+            "bugs": self.contained.bugs,
         }
 
     # ---- network -> relay ----------------------------------------------------------------------------------------
 
     def link_established(self, driver: LinkDriver, peer_key: bytes | None) -> None:
-        link = self.links.established(driver, peer_key)
-        self._relay.send(Frame.LINK_UP, (frames.link_up(link, not driver.incoming, self.links.peer_of(driver)),))
+        self._tell_up(self.links.established(driver, peer_key), driver)
+
+    def _tell_up(self, link: LinkId, driver: LinkDriver) -> None:
+        named = frames.link_up(link, not driver.incoming, self.links.peer_of(driver), self.links.source(driver))
+        self._relay.send(Frame.LINK_UP, (named,))
 
     def link_cells(self, driver: LinkDriver, cells: bytearray | bytes) -> None:
         link = self.links.ids.get(driver)
@@ -148,13 +185,20 @@ class GatewayService(Service):
             part = cells if count <= MAX_CELLS else cells[at * CELL_BYTES : (at + MAX_CELLS) * CELL_BYTES]
             self._relay.send(Frame.CELLS, encode_run(link, part))
         if self._relay.buffered > HIGH_WATER:
-            self._paused.add(driver)
-            driver.pause_reading()
+            everyone = self._relay.buffered > PAUSE_ALL_BYTES
+            for one in self.links.by_id.values() if everyone else (driver,):
+                if one not in self._paused:
+                    self._paused.add(one)
+                    one.pause_reading()
 
     def _relay_writable(self) -> None:
         paused, self._paused = self._paused, set()
         for driver in paused:
-            driver.resume_reading()
+            self._each(driver, driver.resume_reading)
+
+    def _each(self, driver: LinkDriver, work: Callable[[], None]) -> None:
+        """An error with one link ends that one, and keeps nothing from the others."""
+        self.contained.call(work, driver.abort)
 
     def link_directory(self, driver: LinkDriver, message: DirectoryMessage) -> None:
         self.calls.message(driver, message)
@@ -174,7 +218,7 @@ class GatewayService(Service):
             self._relay.send(Frame.LINK_DOWN, (frames.link_down(link),))
 
     def link_released(self, driver: LinkDriver) -> None:
-        self.links.connections.discard(driver)
+        self.links.released(driver)
 
     # ---- mixer -> network ----------------------------------------------------------------------------------------
 
@@ -193,20 +237,20 @@ class GatewayService(Service):
                 cells: Buffer = payload[at : at + count * CELL_BYTES]
                 if driver.waiting:
                     cells, _ = split(bytes(cells))  # a mixer's dummies are for links that have nothing else to send
-                driver.send(cells)
+                self._each(driver, partial(driver.send, cells))
 
     # ---- lanes ---------------------------------------------------------------------------------------------------
 
     def _relay_up(self, peer: LanePeer) -> None:
         for link, driver in self.links.by_id.items():
-            self._relay.send(Frame.LINK_UP, (frames.link_up(link, not driver.incoming, self.links.peer_of(driver)),))
+            self._tell_up(link, driver)
 
     def _lane_down(self) -> None:
         """The relay or the mixer is gone: every circuit of this node is dead, and every peer is told at once."""
         self._resets += 1
         self._relay_writable()
         for driver in list(self.links.by_id.values()):
-            driver.destroy_all()
+            self._each(driver, driver.destroy_all)
 
     def mixer_down(self) -> None:
         """Our relay may not have seen it, when it is this lane alone that broke."""
@@ -238,6 +282,12 @@ class _FromMixer:
         self._service = service
 
     def frame(self, kind: int, payload: memoryview) -> None:
+        try:
+            self._frame(kind, payload)
+        except Exception as e:  # noqa: BLE001 - out of here it would end the lane, and with it every circuit
+            self._service.contained.bug(e)
+
+    def _frame(self, kind: int, payload: memoryview) -> None:
         match kind:
             case Frame.CELLS:
                 self._service.outgoing(payload)
@@ -248,4 +298,4 @@ class _FromMixer:
                     self._service.link_overflow(driver, circuit)
 
     def down(self) -> None:
-        self._service.mixer_down()
+        self._service.contained.call(self._service.mixer_down)

@@ -23,6 +23,8 @@ from phantomband.core.mixing.slots import SlotMixing
 from phantomband.core.mixing.threshold import ThresholdMixing
 from phantomband.core.mixing.timed import TimedMixing
 from phantomband.runtime import frames
+from phantomband.runtime.contained import Contained
+from phantomband.runtime.contained_edges import watch_callbacks
 from phantomband.runtime.frames import Frame
 from phantomband.runtime.lane.base import Driver, LanePeer, LaneReceiver
 from phantomband.runtime.lane.client import LaneClient
@@ -77,6 +79,7 @@ class MixerService(Service):
     ) -> None:
         """Args: gateway: gRPC target of the gateway; max_cells: what the strategy holds at most."""
         self.incarnation = new_incarnation()
+        self.contained = Contained()
         self._mixing = mixing
         self._intake = Intake(mixing)
         self._loop = asyncio.get_running_loop()
@@ -94,9 +97,10 @@ class MixerService(Service):
         return [SERVICE_NAME]
 
     async def run(self, ready: Callable[[], None]) -> None:
+        watch_callbacks(self.contained)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._gateway.run())
+                tasks.create_task(self.contained.keep(self._gateway.run))
                 await self._gateway.wait_up()
                 ready()
         finally:
@@ -127,6 +131,7 @@ class MixerService(Service):
             "batches": self._batches,
             "lane_up": float(self._gateway.up),
             "lane_buffered_bytes": self._gateway.buffered,
+            "bugs": self.contained.bugs,
         }
 
     # ---- cells -------------------------------------------------------------------------------------------------
@@ -148,7 +153,12 @@ class MixerService(Service):
         for link, at, count in decode_untrusted(data):
             self._cells += count
             arrived = [data[i : i + CELL_BYTES] for i in range(at, at + count * CELL_BYTES, CELL_BYTES)]
-            if at_once := self._intake.add(link, arrived, now):
+            try:
+                at_once = self._intake.add(link, arrived, now)
+            except Exception as e:  # noqa: BLE001 - cells of one link must not keep those of others from being taken
+                self.contained.bug(e)
+                continue
+            if at_once:
                 self._send_cells([(link, at_once)])
         self._tell_dropped()
         self._schedule()
@@ -173,7 +183,7 @@ class MixerService(Service):
     def _tick(self) -> None:
         """Time to release; half a millisecond early with uvloop, whose timers round: then again a tick later."""
         self._timer = None
-        self._release()
+        self.contained.call(self._release)
         self._schedule(self._loop.time() + TICK)
 
     def _release(self, *, force: bool = False) -> None:
@@ -231,7 +241,10 @@ class _FromRelay:
 
     def frame(self, kind: int, payload: memoryview) -> None:
         if kind == Frame.CELLS:
-            self._service.frame(payload)
+            try:
+                self._service.frame(payload)
+            except Exception as e:  # noqa: BLE001 - out of here it would end the lane, and with it every circuit
+                self._service.contained.bug(e)
 
     def down(self) -> None:
-        self._service.relay_down()
+        self._service.contained.call(self._service.relay_down)

@@ -20,13 +20,14 @@ from phantomband.runtime.arguments import parse, target
 from phantomband.runtime.directories import make_private
 from phantomband.runtime.keystore import wait_node_id
 from phantomband.runtime.log import configure
+from phantomband.runtime.replay_file import ReplayFile
 from phantomband.runtime.service import mistake, run_main, serve
 from phantomband.runtime.settings import NodeConfig
 
 from phantomband_relay.capacity import Capacity
 from phantomband_relay.exit import ExitRules
 from phantomband_relay.onion_keys import KeyRing, Periods
-from phantomband_relay.service import RelayParts, RelayService
+from phantomband_relay.service import EXIT_HOP, RelayParts, RelayService
 from phantomband_relay.worker import fork_worker
 
 
@@ -66,6 +67,8 @@ async def _run(config: NodeConfig, genesis: Genesis, ring: KeyRing, node_id: Nod
     log = configure("relay", config.log.level, config.log.format)
     rules = _rules(config, genesis)
     log.info("starting", lane=config.lane.value, exit=rules.policy.is_exit)
+    replay = ReplayCache()
+    kept = ReplayFile(config.data_dir / "relay" / "replay", replay)
     parts = RelayParts(
         sockets=config.sockets,
         gateway=target(config, "gateway"),
@@ -73,7 +76,7 @@ async def _run(config: NodeConfig, genesis: Genesis, ring: KeyRing, node_id: Nod
         directory=target(config, "directory"),
         driver=config.lane,
         ring=ring,
-        responder=Responder(node_id, ring.keys.accepted, genesis.network_id, ReplayCache()),
+        responder=Responder(node_id, ring.keys.accepted, genesis.network_id, replay),
         capacity=Capacity(config.data_dir / "relay" / "capacity.json", time.time),
         worker=worker,
         rules=rules,
@@ -82,6 +85,9 @@ async def _run(config: NodeConfig, genesis: Genesis, ring: KeyRing, node_id: Nod
         network_id=genesis.network_id,
         loop_seconds=config.relay.loop_seconds,
         mixing=parse_untrusted(config.mixer.published).mean_delay,
+        exit_hop=1 if genesis.test_network else EXIT_HOP,
+        replay=kept,
+        memory_bytes=config.memory_mib << 20,
     )
     await serve(RelayService(parts), config.sockets / "relay.sock")
 

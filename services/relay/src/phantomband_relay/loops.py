@@ -20,6 +20,7 @@ from phantomband.core.mixing.shuffle import Draw
 from phantomband.core.netdir.measures import Measure, Measures
 from phantomband.core.netdir.view import View, ViewEntry
 from phantomband.core.profiles import mean_delay
+from phantomband.runtime.contained import Contained
 
 LOOPS_A_CIRCUIT = 12
 BUILD_SECONDS = 10.0
@@ -45,28 +46,43 @@ class Loops:
     """One circuit at a time, with a loop each `seconds` on average."""
 
     def __init__(
-        self, me: NodeId, network_id: bytes, machine: RelayMachine, nodes: Nodes, random: RandomSource, seconds: float
+        self,
+        me: NodeId,
+        network_id: bytes,
+        machine: RelayMachine,
+        nodes: Nodes,
+        random: RandomSource,
+        seconds: float,
+        contained: Contained,
     ) -> None:
+        """Args: seconds: on average between two loops; contained: counts what goes wrong in a round unexpectedly."""
         self.measures = Measures()
         self._me, self._network_id = me, network_id
         self._machine, self._nodes, self._random = machine, nodes, random
         self._seconds = seconds
         self._draw = Draw(random)
+        self._contained = contained
 
     async def run(self, link_ready: Callable[[LinkId], Coroutine[Any, Any, None]]) -> None:
         """Until cancelled. Args: link_ready: returns when the machine should know the link."""
         while True:
             await asyncio.sleep(self._draw.exponential(self._seconds))
-            path = self._path()
-            if path is None:
-                continue
-            link = await self._nodes.open_link(path[0].node_id)
-            if link is None:
-                self.measures.loops_lost([path[0].node_id], 1)
-            else:
-                await link_ready(link)
-                await self._measure(path, link)
-            await self._nodes.report(self.measures.take())
+            try:
+                await self._round(link_ready)
+            except Exception as e:  # noqa: BLE001 - what one pair of relays says ends one round
+                self._contained.bug(e)
+
+    async def _round(self, link_ready: Callable[[LinkId], Coroutine[Any, Any, None]]) -> None:
+        path = self._path()
+        if path is None:
+            return
+        link = await self._nodes.open_link(path[0].node_id)
+        if link is None:
+            self.measures.loops_lost([path[0].node_id], 1)
+        else:
+            await link_ready(link)
+            await self._measure(path, link)
+        await self._nodes.report(self.measures.take())
 
     def _path(self) -> list[ViewEntry] | None:
         """Two relays drawn alike from all others, and ourselves."""
@@ -91,6 +107,8 @@ class Loops:
         try:
             async with asyncio.timeout(BUILD_SECONDS):
                 await round_.built.wait()
+            if circuit.state is not CircuitState.OPEN:
+                return
             for _ in range(LOOPS_A_CIRCUIT):
                 await asyncio.sleep(self._draw.exponential(self._seconds))
                 if circuit.state is not CircuitState.OPEN:

@@ -32,6 +32,7 @@ class Neighbours:
         self._gateway = local_channel(gateway)
         self._directory = local_channel(directory)
         self._views: deque[View] = deque(maxlen=VIEWS_KEPT)
+        self._link_keys: frozenset[bytes] = frozenset()
         self._links: frozenset[tuple[str, int]] = frozenset()
 
     @property
@@ -65,7 +66,12 @@ class Neighbours:
         view = CertifiedView.decode_untrusted(data).view
         if not self._views or view.epoch > self._views[-1].epoch:
             self._views.append(view)
+            self._link_keys = frozenset(entry.link_key for known in self._views for entry in known.entries)
             self._links = frozenset((a.host, a.port) for entry in view.entries for a in entry.addresses)
+
+    def is_relay(self, link_key: bytes) -> bool:
+        """Whether this is the link key of a relay in our views."""
+        return link_key in self._link_keys
 
     def is_link(self, address: str, port: int) -> bool:
         """Whether some node of the newest view takes links there. Args: address: canonical text of an IP address."""

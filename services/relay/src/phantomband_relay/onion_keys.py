@@ -6,9 +6,14 @@ One file, so that a crash leaves the keys of before or of after a turn, never a 
     DATA/relay/onion.key    version 1 | period 8 | previous 32 | current 32 | next 32, secret, mode 0600
 
 A period has as many regular epochs as `relay.onion_key_epochs` says, and its number follows from the epoch alone: a
-restart neither skips nor repeats a turn. At a turn the previous key is overwritten: whoever takes the machine later can
-neither stand in for the relay under it nor open the CM of handshakes that were recorded. (Python and journalling disks
-cannot promise that no copy is left.)
+restart neither skips nor repeats a turn. At a turn the previous key goes: whoever takes the machine later can neither
+stand in for the relay under it nor open the CM of handshakes that were recorded.
+
+The new file takes the old one's place in one step, and then the old one's blocks are overwritten with zeros before they
+are let go. That reaches the key on file systems that write in place (ext4 and xfs as they are by default), on a disk
+that does. It does **not** where new blocks are taken for each write: btrfs, ZFS, F2FS, snapshots, a journal of data,
+and any SSD, which keeps what it replaces until it needs the room. Nor does it reach backups, swap and the memory of the
+process. Encrypt the disk. After a crash between the two steps the old blocks are freed as they are.
 
 A view that is voted in one epoch takes effect in the next. So descriptors name the key of the *next* epoch's period:
 in the last epoch of a period that is already `next`. A key is accepted for a whole period after the last view that
@@ -17,6 +22,7 @@ names it has taken effect, at any length of periods.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +110,21 @@ class Periods:
         return float(self.clock.start(first))
 
 
+def replace_secret(path: Path, data: bytes) -> None:
+    """Puts a file in the place of another, and overwrites what that one had.
+
+    Raises:
+        OSError: the new one could not be written; the old one is there as it was.
+    """
+    with path.open("r+b", buffering=0) as old:
+        write_whole(path, data)
+        try:
+            os.pwrite(old.fileno(), bytes(os.fstat(old.fileno()).st_size), 0)
+            os.fsync(old.fileno())
+        except OSError:
+            pass  # the turn stands: the new keys are on disk, and only the old blocks could not be reached
+
+
 class KeyRing:
     """The keys in their file.
 
@@ -122,7 +143,7 @@ class KeyRing:
             load_or_create(self._path, FILE_BYTES, lambda _: OnionKeys.generate(now, self._random).encode())
         if self._path.stat().st_size == KEY_BYTES:  # of a release whose key never turned
             old = OnionKey(load_or_create(self._path, KEY_BYTES, self._random))
-            write_whole(self._path, OnionKeys.generate(now, self._random, old).encode())
+            replace_secret(self._path, OnionKeys.generate(now, self._random, old).encode())
         return OnionKeys.decode(load_or_create(self._path, FILE_BYTES, self._random), self._path)
 
     def turn(self) -> bool:
@@ -137,7 +158,7 @@ class KeyRing:
             return False
         before, turned = self.keys, self.keys.turned_to(period, self._random)
         try:
-            write_whole(self._path, turned.encode())
+            replace_secret(self._path, turned.encode())
         except OSError as e:
             raise UserError(f"{self._path}: cannot be written ({e.strerror}). Check disk space and permissions") from e
         self.keys = turned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from phantomband.core.netdir.exit_policy import ExitPolicy
 from phantomband.proto import relay_pb2, relay_pb2_grpc
 from phantomband.runtime import frames
 from phantomband.runtime.contained import Contained
+from phantomband.runtime.contained_edges import handler, watch_callbacks
 from phantomband.runtime.frames import Frame
 from phantomband.runtime.lane.base import HIGH_WATER, Driver, LanePeer, LaneReceiver
 from phantomband.runtime.lane.client import LaneClient
 from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
 from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.memory_limit import held_bytes
+from phantomband.runtime.replay_file import ReplayFile
 from phantomband.runtime.service import Service, new_incarnation, quiet
 
 from phantomband_relay.capacity import Capacity
@@ -37,11 +39,17 @@ from phantomband_relay.neighbours import Neighbours
 from phantomband_relay.onion_keys import KeyRing
 from phantomband_relay.worker import Handshakes
 
+EXIT_HOP = 3
+"""Outside test networks streams are served on circuits of three hops or more, whoever asks."""
+
 USUAL_HOPS = 3
 """Where our circuits' ends are, as far as we can know; their mixing is taken to be like ours."""
 
 LOOK_SECONDS = 5.0
 """Longest time between looks at the clock for a turn of the onion keys: system clocks are set."""
+
+SLOTS_AGAIN_SECONDS = 0.1
+"""After a fault of ours in a slot, the next is looked for then."""
 
 LINK_WAIT_SECONDS = 2.0
 """The gateway's word that a link is up may come on the lane a little after its answer."""
@@ -68,6 +76,12 @@ class RelayParts:
     """Mean time between the relay's own loops; 0: none."""
     mixing: float = 0.0
     """Seconds that a cell waits on average in this node's mixer."""
+    exit_hop: int = 1
+    """The first hop of a circuit that streams are served at: `EXIT_HOP`, and 1 in a test network."""
+    replay: ReplayFile | None = None
+    """Where the responder's replay memory is kept."""
+    memory_bytes: int = 0
+    """What the whole process may take; 0: as much as its control group lets it."""
 
 
 class RelayService(Service):
@@ -77,24 +91,27 @@ class RelayService(Service):
 
     def __init__(self, parts: RelayParts) -> None:
         self.incarnation = new_incarnation()
+        self.contained = Contained()
         self._parts = parts
         self._loop = asyncio.get_running_loop()
-        self.contained = Contained()
         self._neighbours = Neighbours(parts.gateway, parts.directory)
-        self.budget = MemoryBudget(held_bytes(), bug=self.contained.bug)
+        self.budget = MemoryBudget(held_bytes(parts.memory_bytes), bug=self.contained.bug)
         self.exit = Exit(
             parts.rules, self.contained.spawn, Names(Cares()), self.budget, is_link=self._neighbours.is_link
         )
         acceptor = self.exit.circuit if parts.rules.policy.is_exit else None
-        self.machine = RelayMachine(self, acceptor, mixing=2 * USUAL_HOPS * parts.mixing)
-        self._handshakes = Handshakes(parts.worker, self._handshake_done, self._worker_died, parts.ring.keys.accepted)
+        self.machine = RelayMachine(self, acceptor, mixing=2 * USUAL_HOPS * parts.mixing, exit_hop=parts.exit_hop)
+        self._handshakes = Handshakes(
+            parts.worker, self._handshake_done, self._worker_died, parts.ring.keys.accepted, self.contained,
+            wanted=self.machine.handshake_wanted,
+        )  # fmt: skip
         self._lanes = LaneServer(self.name, self.incarnation, self._accept_lane, parts.sockets, parts.random)
         me = LanePeer(self.name, self.incarnation)
         self._mixer = LaneClient(parts.mixer, me, parts.driver, lambda _: self.wake(), self._mixer_down)
         self._loops = Loops(
-            parts.node_id, parts.network_id, self.machine, self._neighbours, parts.random, parts.loop_seconds
-        )
-        self._tasks: asyncio.TaskGroup | None = None
+            parts.node_id, parts.network_id, self.machine, self._neighbours, parts.random, parts.loop_seconds,
+            self.contained,
+        )  # fmt: skip
         self._links_awaited: dict[LinkId, asyncio.Event] = {}
         self._slots: asyncio.TimerHandle | None = None
         self._flushing = False
@@ -105,27 +122,32 @@ class RelayService(Service):
 
     def add_to(self, server: grpc.aio.Server) -> list[str]:
         self._lanes.add_to(server)
-        relay_pb2_grpc.add_RelayServicer_to_server(_Rpc(self._parts), server)
+        relay_pb2_grpc.add_RelayServicer_to_server(_Rpc(self._parts, self.contained), server)
         return [SERVICE_NAME, relay_pb2.DESCRIPTOR.services_by_name["Relay"].full_name]
 
     async def run(self, ready: Callable[[], None]) -> None:
+        watch_callbacks(self.contained)
+        keep = self.contained.keep
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
                 self.contained.start(tasks)
-                tasks.create_task(self._mixer.run())
-                tasks.create_task(self._neighbours.watch_view())
-                tasks.create_task(self._keepalive())
-                tasks.create_task(self._turn_keys())
-                tasks.create_task(self._parts.capacity.run())
+                tasks.create_task(keep(self._mixer.run))
+                tasks.create_task(keep(self._neighbours.watch_view))
+                tasks.create_task(keep(self._keepalive))
+                tasks.create_task(keep(self._turn_keys))
+                tasks.create_task(keep(self._parts.capacity.run))
+                if self._parts.replay is not None:
+                    tasks.create_task(keep(self._parts.replay.run))
                 if self._parts.loop_seconds:
-                    tasks.create_task(self._loops.run(self._link_known))
+                    tasks.create_task(keep(lambda: self._loops.run(self._link_known)))
                 await self._mixer.wait_up()
                 ready()
                 await self._dead.wait()
                 raise Bug("the handshake worker died")
         finally:
             self._parts.capacity.save()
+            if self._parts.replay is not None:
+                self._parts.replay.save()
             self.exit.close()
             self._handshakes.close()
             await self._lanes.close()
@@ -187,11 +209,6 @@ class RelayService(Service):
             "lane_buffered_bytes": self._mixer.buffered,
         }
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._tasks is None:
-            raise Bug("the relay does not run")
-        self._tasks.create_task(work)
-
     # ---- cells -------------------------------------------------------------------------------------------------
 
     def _accept_lane(self, peer: LanePeer) -> LaneReceiver:
@@ -214,6 +231,9 @@ class RelayService(Service):
 
     def _flush(self) -> None:
         self._flushing = False
+        self.contained.call(self._flush_now)
+
+    def _flush_now(self) -> None:
         machine = self.machine
         if not self._mixer.up:
             return  # what new circuits answer meanwhile goes out when the mixer is back: see _mixer_down
@@ -230,21 +250,29 @@ class RelayService(Service):
     # ---- links -------------------------------------------------------------------------------------------------
 
     def link_up(self, payload: bytes) -> None:
-        link, dialed, _ = frames.read_link_up(payload)
-        self.machine.link_up(link, dialed, int.from_bytes(self._parts.random(4), "big") >> 2)
+        link, dialed, key, network = frames.read_link_up(payload)
+        first_id = int.from_bytes(self._parts.random(4), "big") >> 2
+        self.machine.link_up(link, dialed, first_id, self._source(dialed, key, network))
         awaited = self._links_awaited.pop(link, None)
         if awaited is not None:
             awaited.set()
+
+    def _source(self, dialed: bool, key: bytes | None, network: int) -> Hashable:
+        """Where a link comes from, which shares go by: each relay is one, others share that of their network. Keys that
+        no view names do not count: anyone makes as many as they like."""
+        if key is not None and (dialed or self._neighbours.is_relay(key)):
+            return key
+        return ("network", network) if network else None
 
     def gateway_down(self) -> None:
         """The gateway's lane broke: links and circuits are gone."""
         self.machine.reset(keep_links=False)
 
     def _mixer_down(self) -> None:
-        self.machine.reset(keep_links=True)
+        self.contained.call(lambda: self.machine.reset(keep_links=True))
 
     def open_link(self, node: NodeId) -> None:
-        self._spawn(self._open_link(node))
+        self.contained.spawn(self._open_link(node), lambda: self.machine.link_ready(node, None))
 
     async def _open_link(self, node: NodeId) -> None:
         link = await self._neighbours.open_link(node)
@@ -270,10 +298,11 @@ class RelayService(Service):
 
     def _run_slots(self) -> None:
         self._slots = None
-        self.machine.slots(self._loop.time())
+        now = self._loop.time()
+        self.contained.call(lambda: self.machine.slots(now), lambda: self.slots_at(now + SLOTS_AGAIN_SECONDS))
 
     def close_link(self, link: LinkId) -> None:
-        self._spawn(self._neighbours.close_link(link))
+        self.contained.spawn(self._neighbours.close_link(link))
 
     # ---- handshakes ----------------------------------------------------------------------------------------------
 
@@ -290,6 +319,12 @@ class RelayService(Service):
         self._handshakes.submit(job)
 
     def _handshake_done(self, job: HandshakeJob, reply: bytes | None, keys: CircuitKeys | None) -> None:
+        if reply is not None:
+            try:
+                self._parts.responder.remember(job.onion_skin)
+            except Malformed:
+                self._handshakes_refused += 1
+                reply = keys = None
         self.machine.handshake_done(job, reply, keys)
 
     def _worker_died(self) -> None:
@@ -303,6 +338,12 @@ class _FromGateway:
         self._service = service
 
     def frame(self, kind: int, payload: memoryview) -> None:
+        try:
+            self._frame(kind, payload)
+        except Exception as e:  # noqa: BLE001 - out of here it would end the lane, and with it every circuit
+            self._service.contained.bug(e)
+
+    def _frame(self, kind: int, payload: memoryview) -> None:
         service = self._service
         match kind:
             case Frame.CELLS:
@@ -319,13 +360,15 @@ class _FromGateway:
                 raise Bug(f"unknown frame {kind}")
 
     def down(self) -> None:
-        self._service.gateway_down()
+        self._service.contained.call(self._service.gateway_down)
 
 
 class _Rpc(relay_pb2_grpc.RelayServicer):  # type: ignore[misc]
-    def __init__(self, parts: RelayParts) -> None:
+    def __init__(self, parts: RelayParts, contained: Contained) -> None:
         self._parts = parts
+        self.contained = contained
 
+    @handler
     async def Describe(self, request: Any, context: Any) -> Any:
         parts = self._parts
         policy: ExitPolicy = parts.rules.policy

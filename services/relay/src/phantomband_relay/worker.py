@@ -4,7 +4,9 @@ The worker is forked before the relay starts any thread. Parent and worker share
 
     job     number 8 | hop 1 | onion skin 1,568
     keys    0 8 | onion key 32 *                    from now on these are accepted; jobs are numbered from 1, no answer
-    answer  number 8 | reply 1,408 | forward 32 | backward 32 | exporter 32       (number alone: it failed)
+    answer  number 8 | reply 1,408 | forward 32 | backward 32 | exporter 32
+            number 8                                it failed
+            number 8 | 0                            a fault of ours: it failed, and is counted as a bug
 
 The socket keeps the order. When keys turn, the worker first gets the new ones beside those that it has, and is told to
 forget the retired one when the last job that was admitted before has been answered: no handshake is lost by a turn.
@@ -16,20 +18,22 @@ import asyncio
 import os
 import signal
 import socket
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
-from phantomband.core.circuit.relay_types import HandshakeJob
+from phantomband.core.circuit.fair_queue import FairQueue
+from phantomband.core.circuit.relay_types import HandshakeJob, RelayLimits
 from phantomband.core.crypto.kem import encapsulate_untrusted
-from phantomband.core.errors import Malformed
+from phantomband.core.errors import Bug, Malformed
 from phantomband.core.handshake.ntor import KEY_BYTES, RELAY_BYTES, CircuitKeys, OnionKey, Responder
-from phantomband.core.ids import LinkId
+from phantomband.runtime.contained import Contained
 
-IN_FLIGHT = 16
-"""Jobs in the worker's socket at once; the rest waits here, fair between links."""
+IN_FLIGHT = 8
+"""Jobs in the worker's socket at once, 2 ms of its time: enough that it never waits for us, and few, since the next one
+waits behind them. The rest waits here, fair between sources."""
 
 _PACKET = 4096
 _KEYS = bytes(8)
+_FAULT = b"\0"
 
 Done = Callable[[HandshakeJob, bytes | None, CircuitKeys | None], None]
 
@@ -55,7 +59,15 @@ def _work(sock: socket.socket, responder: Responder) -> None:
         if job[:8] == _KEYS:
             responder.accept([OnionKey(job[at : at + KEY_BYTES]) for at in range(8, len(job), KEY_BYTES)])
         else:
-            sock.send(job[:8] + _answer(responder, job[8], job[9:]))
+            sock.send(job[:8] + _answer_or_fault(responder, job))
+
+
+def _answer_or_fault(responder: Responder, job: bytes) -> bytes:
+    """One job never ends the worker, which makes the circuits of all peers."""
+    try:
+        return _answer(responder, job[8], job[9:])
+    except Exception:  # noqa: BLE001 - the root of a job
+        return _FAULT
 
 
 def _answer(responder: Responder, hop: int, onion_skin: bytes) -> bytes:
@@ -71,11 +83,22 @@ class Handshakes:
 
     Args:
         keys: the onion keys; the worker was forked without any.
+        limit: jobs that wait here.
+        wanted: asked before a job is given to the worker.
     """
 
     def __init__(
-        self, sock: socket.socket, done: Done, died: Callable[[], None], keys: Sequence[OnionKey] = ()
+        self,
+        sock: socket.socket,
+        done: Done,
+        died: Callable[[], None],
+        keys: Sequence[OnionKey] = (),
+        contained: Contained | None = None,
+        limit: int = RelayLimits().pending_handshakes,
+        wanted: Callable[[HandshakeJob], bool] = lambda job: True,
     ) -> None:
+        self._wanted = wanted
+        self._contained = contained or Contained()
         self._sock = sock
         self._done = done
         self._died = died
@@ -83,7 +106,7 @@ class Handshakes:
         self._turns = 0
         self._before_turn = 0
         """Jobs admitted before the last turn that have no answer yet."""
-        self._queues: OrderedDict[LinkId, deque[tuple[int, HandshakeJob]]] = OrderedDict()
+        self._queue: FairQueue[tuple[int, HandshakeJob]] = FairQueue(limit)
         self._in_flight: dict[int, tuple[int, HandshakeJob]] = {}
         self._number = 0
         self._loop = asyncio.get_running_loop()
@@ -93,11 +116,14 @@ class Handshakes:
 
     @property
     def waiting(self) -> int:
-        return sum(map(len, self._queues.values())) + len(self._in_flight)
+        return self._queue.waiting + len(self._in_flight)
 
     def submit(self, job: HandshakeJob) -> None:
-        """Queues one job; each link in turn."""
-        self._queues.setdefault(job.link, deque()).append((self._turns, job))
+        """Queues one job: sources take turns, and within one its links. At the bound whoever has most waiting loses."""
+        shed = self._queue.add((self._turns, job), source=job.source or job.link, link=job.link)
+        if shed is not None:
+            self._finished(shed[0])
+            self._done(shed[1], None, None)
         self._feed()
 
     def accept(self, keys: Sequence[OnionKey]) -> None:
@@ -112,11 +138,11 @@ class Handshakes:
         self._send(_KEYS + b"".join(key.private_bytes() for key in keys))
 
     def _feed(self) -> None:
-        while self._queues and len(self._in_flight) < IN_FLIGHT:
-            link, queue = self._queues.popitem(last=False)
-            turns, job = queue.popleft()
-            if queue:
-                self._queues[link] = queue
+        while self._queue and len(self._in_flight) < IN_FLIGHT:
+            turns, job = self._queue.pop()
+            if not self._wanted(job):
+                self._finished(turns)
+                continue
             self._number += 1
             self._in_flight[self._number] = turns, job
             if not self._send(self._number.to_bytes(8, "big") + bytes((job.hop,)) + job.onion_skin):
@@ -141,16 +167,25 @@ class Handshakes:
             self._lost()
             return
         turns, job = self._in_flight.pop(int.from_bytes(packet[:8], "big"))
+        self._finished(turns)
+        self._feed()
+        self._contained.call(lambda: self._answered(job, packet))
+
+    def _finished(self, turns: int) -> None:
+        """A job that was admitted after so many turns needs no key any more."""
         if turns < self._turns:
             self._before_turn -= 1
             if not self._before_turn:
                 self._tell_keys(self._keys)
-        self._feed()
-        if len(packet) == 8:
-            self._done(job, None, None)
-            return
+
+    def _answered(self, job: HandshakeJob, packet: bytes) -> None:
         end = 8 + RELAY_BYTES
-        self._done(job, packet[8:end], CircuitKeys.split(packet[end : end + 3 * KEY_BYTES]))
+        if packet[8:] == _FAULT:
+            self._contained.bug(Bug("a handshake that failed in the worker by a fault of ours"))
+        if len(packet) < end:
+            self._done(job, None, None)
+        else:
+            self._done(job, packet[8:end], CircuitKeys.split(packet[end : end + 3 * KEY_BYTES]))
 
     def _lost(self) -> None:
         self._loop.remove_reader(self._sock.fileno())

@@ -121,8 +121,12 @@ class ClientCircuit:
         return len(self._hops)
 
     def start(self) -> None:
-        """Sends CREATE to the guard."""
-        body = encode_create(1, self._onion_skin())
+        """Sends CREATE to the guard. With an onion key that cannot be used the circuit is gone at once."""
+        try:
+            body = encode_create(1, self._onion_skin())
+        except Malformed:
+            self.lost()
+            return
         self._out.add(self.id + bytes((Command.CREATE,)), body, ZERO_BODY[len(body) :])
 
     def _onion_skin(self) -> bytes:

@@ -9,7 +9,7 @@ Anything unexpected destroys the circuit that it came on, in both directions (PR
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from phantomband.core.cell import (
     CELL_BYTES,
@@ -20,6 +20,7 @@ from phantomband.core.cell import (
 )
 from phantomband.core.circuit.client import CircuitWatcher, ClientCircuit
 from phantomband.core.circuit.drops import KEEPALIVE_SECONDS as KEEPALIVE_SECONDS
+from phantomband.core.circuit.fair_queue import FairQueue
 from phantomband.core.circuit.outbox import ZERO_BODY, Outbox
 from phantomband.core.circuit.relay_circuit import RelayCircuit, RelayLink
 from phantomband.core.circuit.relay_endpoints import RelayEndpoints
@@ -53,12 +54,16 @@ class RelayMachine:
         limits: RelayLimits | None = None,
         congestion: CongestionParameters | None = None,
         mixing: float = 0.0,
+        exit_hop: int = 1,
     ) -> None:
         """Args:
 
         acceptor: makes, for each circuit and the link that it came over, who serves its streams; None when this relay
             is no exit.
         mixing: seconds that mixing adds to a round trip.
+        exit_hop: the first hop that streams are served at; before it they are refused as if this were no exit. Whoever
+            leaves at the first or second hop is known to the exit or its neighbour, and makes the exit an open proxy
+            that learns who its clients are: then it is worth attacking, or asking, for that.
         """
         self.outbox = Outbox(effects.wake)
         self.counters = RelayCounters()
@@ -67,30 +72,36 @@ class RelayMachine:
         self._acceptor = acceptor
         self._congestion = congestion or CongestionParameters()
         self._mixing = mixing
+        self._exit_hop = exit_hop
         self._links: dict[LinkId, RelayLink] = {}
         self._circuits = 0
         self._handshakes = RelayHandshakes(self.limits, effects, self.counters)
         self._pacing = RelayPacing(self.limits, effects, self.counters, self._destroy)
-        self._extending = RelayExtending(effects, self._destroy)
+        self._extending = RelayExtending(effects, self.limits, self._destroy)
         self._endpoints = RelayEndpoints(effects, self.counters, self._pacing, self._extending, self._destroy)
 
     # ---- links -------------------------------------------------------------------------------------------------
 
-    def link_up(self, link: LinkId, dialed: bool, first_id: int = 0) -> None:
+    def link_up(self, link: LinkId, dialed: bool, first_id: int = 0, source: Hashable = None) -> None:
         """The gateway has a link.
 
         Args:
             dialed: whether we dialled it.
             first_id: where our circuit ids begin, below 2^30, random in a service: after a restart it is the same link,
                 and what the peer still says of old circuits must not hit new ones.
+            source: where it comes from; None: known by itself alone.
         """
-        self._links[link] = RelayLink(link, self.outbox.link(link), dialed, next_id=first_id)
+        self._links[link] = RelayLink(
+            link, self.outbox.link(link), dialed, next_id=first_id, source=link if source is None else source,
+            extends=FairQueue(self.limits.extends_per_link),
+        )  # fmt: skip
 
     def link_down(self, link: LinkId) -> None:
         """The link is gone, and with it every circuit on it."""
         gone = self._links.pop(link, None)
         if gone is not None:
-            gone.lose_own()
+            self._lose_own(gone)
+            self._extending.lost(gone)
             for owner in list(gone.owners.values()):
                 if owner is not None:
                     self._destroy(owner, lost=gone)
@@ -141,12 +152,17 @@ class RelayMachine:
 
     def _drop_circuits(self, link: RelayLink, *, tell: bool = False) -> None:
         """Ends every circuit of a link. Told so by the peer, we name each: it may have made one meanwhile."""
+        self._extending.lost(link)
         for owner in list(link.owners.values()):
             if owner is not None:
                 self._destroy(owner, lost=None if tell else link)
-        link.lose_own()
-        link.owners.clear()
-        link.circuits.clear()
+        self._lose_own(link)
+        for circuit in list(link.owners):
+            link.forget(circuit)
+
+    def _lose_own(self, link: RelayLink) -> None:
+        for circuit in link.lose_own():
+            self._contain(circuit.lost)
 
     @property
     def circuit_count(self) -> int:
@@ -166,11 +182,7 @@ class RelayMachine:
             circuit = header[:CIRCUIT_ID_BYTES]
             at += CELL_BYTES
             if header[CIRCUIT_ID_BYTES] != Command.RELAY:
-                own = link.own.get(circuit)
-                if own is not None:
-                    own.cells(header[CIRCUIT_ID_BYTES], data, first, 1, now)
-                else:
-                    self._command(link, circuit, header[CIRCUIT_ID_BYTES], data[first + HEADER_BYTES : at])
+                self._command(link, circuit, data, first, now)
                 continue
             while at < end and data[at : at + HEADER_BYTES] == header:
                 at += CELL_BYTES
@@ -180,18 +192,20 @@ class RelayMachine:
         """A run of RELAY cells of one circuit."""
         handler = link.circuits.get(circuit)
         if handler is None:
-            self._stray(link, count)
+            self._stray(link, count, now)
             return
         try:
             handler(data, at, count, now)
         except Malformed:
             self._broken(link, circuit)
+        except Exception:  # noqa: BLE001 - see _bug
+            self._bug(link, circuit)
 
-    def _stray(self, link: RelayLink, count: int = 1) -> None:
+    def _stray(self, link: RelayLink, count: int, now: float) -> None:
         """Cells for a circuit that is no more: a DESTROY may cross some, a flood is an attack."""
         self.counters.stray += count
-        before, link.stray = link.stray, link.stray + count
-        if before < self.limits.stray_cells <= link.stray:
+        before = link.stray.unexpected
+        if link.stray.came(count, now) >= self.limits.stray_cells > before:
             self._effects.close_link(link.id)
 
     def _broken(self, link: RelayLink, circuit: bytes) -> None:
@@ -200,21 +214,48 @@ class RelayMachine:
         if owner is not None:
             self._destroy(owner)
 
-    def _command(self, link: RelayLink, circuit: bytes, command: int, body: bytes) -> None:
+    def _bug(self, link: RelayLink, circuit: bytes) -> None:
+        """A fault of ours that a peer's cell met: it ends the circuit that the cell was of, and no other."""
+        self.counters.bugs += 1
+        owner = link.owners.get(circuit)
+        own = link.own.get(circuit)
+        if owner is not None:
+            self._destroy(owner)
+        if own is not None:
+            link.forget_own(own)
+            self._contain(own.destroy)
+
+    def _contain(self, ending: Callable[[], None]) -> None:
+        """Tells whoever has to do with a circuit that it ends: a fault in there keeps no other from ending."""
         try:
+            ending()
+        except Exception:  # noqa: BLE001 - see _bug
+            self.counters.bugs += 1
+
+    def _command(self, link: RelayLink, circuit: bytes, data: bytes, at: int, now: float) -> None:
+        """One cell that is not RELAY, at `data[at:]`."""
+        command = data[at + CIRCUIT_ID_BYTES]
+        try:
+            own = link.own.get(circuit)
+            if own is not None:
+                own.cells(command, data, at, 1, now)
+                return
+            body = data[at + HEADER_BYTES : at + CELL_BYTES]
             match command:
                 case Command.PAD if circuit == LINK_CIRCUIT:
                     pass
                 case Command.CREATE:
                     self._handshakes.create_untrusted(link, circuit, body, self._circuits)
                 case Command.CREATED:
-                    self._created(link, circuit, body)
+                    self._created(link, circuit, body, now)
                 case Command.DESTROY:
                     self._destroyed(link, circuit)
                 case _:
                     raise Malformed(f"unexpected cell command {command}")
         except Malformed:
             self._broken(link, circuit)
+        except Exception:  # noqa: BLE001 - see _bug
+            self._bug(link, circuit)
 
     def flush(self, now: float) -> None:
         """Ends a batch: hands data to streams and sends what windows now allow. Call once after `cells`."""
@@ -243,20 +284,31 @@ class RelayMachine:
         if reply is None or keys is None:
             self._handshakes.failed(job, link)
             return
-        circuit = RelayCircuit(link, job.circuit, job.hop, keys, self._endpoints.messages)
-        self._endpoints.attach(circuit, self._endpoint(circuit))
+        try:
+            circuit = RelayCircuit(link, job.circuit, job.hop, keys, self._endpoints.messages)
+            self._endpoints.attach(circuit, self._endpoint(circuit))
+        except Exception:  # noqa: BLE001 - see _bug
+            self.counters.bugs += 1
+            self._handshakes.failed(job, link)
+            return
         link.owners[job.circuit] = circuit
         link.circuits[job.circuit] = circuit.peel
         self._circuits += 1
         self.counters.circuits_made += 1
         link.out.add(job.circuit + bytes((Command.CREATED,)), reply, ZERO_BODY[len(reply) :])
 
+    def handshake_wanted(self, job: HandshakeJob) -> bool:
+        """Whether anybody still waits for the answer: whoever sends CREATE and DESTROY shall cost no handshake."""
+        return self._handshakes.wanted(job, self._links.get(job.link))
+
     def _endpoint(self, circuit: RelayCircuit) -> Endpoint:
         return Endpoint(
             message_room(circuit.hop),
             circuit.send,
             self._congestion,
-            self._acceptor(circuit.previous_link.id) if self._acceptor is not None else NoExit(),
+            self._acceptor(circuit.previous_link.id)
+            if self._acceptor is not None and circuit.hop >= self._exit_hop
+            else NoExit(),
             self.limits.streams_per_circuit,
             self._mixing,
         )
@@ -265,10 +317,10 @@ class RelayMachine:
         """The link that `open_link` asked for, or None: then the circuits that waited die."""
         self._extending.link_ready(node, self._links.get(link_id) if link_id is not None else None)
 
-    def _created(self, link: RelayLink, circuit_id: bytes, body: bytes) -> None:
+    def _created(self, link: RelayLink, circuit_id: bytes, body: bytes, now: float) -> None:
         circuit = link.owners.get(circuit_id)
         if circuit is None:
-            self._stray(link)
+            self._stray(link, 1, now)
             return
         self._extending.created(circuit, link, circuit_id, body)
 
@@ -280,8 +332,7 @@ class RelayMachine:
             return
         if circuit_id not in link.owners:
             return
-        owner = link.owners.pop(circuit_id)
-        link.circuits.pop(circuit_id, None)
+        owner = link.forget(circuit_id)
         if owner is not None:
             self._destroy(owner, told=(link, circuit_id))
 
@@ -304,16 +355,16 @@ class RelayMachine:
             return
         circuit.alive = False
         self._pacing.remove(circuit)
+        self._extending.ended(circuit)
         self._circuits -= 1
         self.counters.circuits_destroyed += 1
         ends = [(circuit.previous_link, circuit.previous_id)]
         if circuit.next_link is not None:
             ends.append((circuit.next_link, circuit.next_id))
         for link, circuit_id in ends:
-            link.owners.pop(circuit_id, None)
-            link.circuits.pop(circuit_id, None)
+            link.forget(circuit_id)
             if link is not lost and (link, circuit_id) != told:
                 link.send_destroy(circuit_id)
         endpoint, circuit.endpoint = circuit.endpoint, None
         if endpoint is not None:
-            endpoint.gone()
+            self._contain(endpoint.gone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -10,7 +10,9 @@ from operator import itemgetter
 
 from phantomband.core.cell import BODY_BYTES, CELL_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command
 from phantomband.core.circuit.client import CircuitWatcher, ClientCircuit
+from phantomband.core.circuit.fair_queue import FairQueue
 from phantomband.core.circuit.outbox import PADDING, ZERO_BODY, OutLink, padded
+from phantomband.core.circuit.stray import Stray
 from phantomband.core.crypto.random_source import RandomSource
 from phantomband.core.errors import Malformed
 from phantomband.core.handshake.ntor import CircuitKeys, RelayKeys
@@ -43,9 +45,16 @@ class RelayLink:
     owners: dict[bytes, RelayCircuit | None] = field(default_factory=dict)
     next_id: int = 0
     pending: int = 0
-    stray: int = 0
+    """Circuits that wait for their handshake: the values of `owners` that are None."""
+    stray: Stray = field(default_factory=Stray)
     own: dict[bytes, ClientCircuit] = field(default_factory=dict)
     """Circuits that this relay itself is the client of."""
+    source: Hashable = None
+    """Where it comes from: what there is of something is shared by it."""
+    creating: int = 0
+    """CREATEs of circuits through us that are not answered yet."""
+    extends: FairQueue[tuple[RelayCircuit, bytes]] = field(default_factory=lambda: FairQueue(0))
+    """Those that wait for their turn, with their onion skins."""
 
     def free_id(self) -> CircuitId:
         """A circuit id of our half that this link has never used (PROTOCOL.md section 1).
@@ -73,20 +82,32 @@ class RelayLink:
         circuit.start()
         return circuit
 
+    def forget(self, circuit: bytes) -> RelayCircuit | None:
+        """A circuit id is used no more; what the peer has sent on it may still come. Returns: whose it was."""
+        self.circuits.pop(circuit, None)
+        if circuit not in self.owners:
+            return None
+        self.stray.ended()
+        owner = self.owners.pop(circuit)
+        self.pending -= owner is None
+        return owner
+
     def forget_own(self, circuit: ClientCircuit) -> None:
         """It has ended."""
-        self.own.pop(circuit.id, None)
-        self.circuits.pop(circuit.id, None)
+        if self.own.pop(circuit.id, None) is not None:
+            self.circuits.pop(circuit.id, None)
+            self.stray.ended()
 
     def send_destroy(self, circuit: bytes) -> None:
         """Tells the peer that a circuit is no more; LINK_CIRCUIT: all of them."""
         self.out.add(circuit + bytes((Command.DESTROY,)), ZERO_BODY[:BODY_BYTES], b"")
 
-    def lose_own(self) -> None:
-        """The circuits of which this relay is the client are gone with the link."""
-        own, self.own = self.own, {}
-        for circuit in own.values():
-            circuit.lost()
+    def lose_own(self) -> list[ClientCircuit]:
+        """The circuits of which this relay is the client are gone with the link; they are to be told."""
+        own = list(self.own.values())
+        for circuit in own:
+            self.forget_own(circuit)
+        return own
 
 
 OwnMessages = Callable[["RelayCircuit", list[bytes], list[bytes], float], None]

@@ -85,6 +85,11 @@ class RelayEndpoints:
     def keepalive(self, circuits: Iterable[RelayCircuit]) -> None:
         """Sends a DROP on each that carries streams, unless its pace does so, and looks at it anew."""
         for circuit in circuits:
-            if circuit.endpoint is not None and circuit.endpoint.streams and circuit not in self._pacing:
+            if circuit.endpoint is None or not circuit.endpoint.streams or circuit in self._pacing:
+                continue
+            try:
                 circuit.send([OWN + encode(Message.DROP, 0)])
                 self.touch(circuit)
+            except Exception:  # noqa: BLE001 - as in flush
+                self._counters.bugs += 1
+                self._destroy(circuit)

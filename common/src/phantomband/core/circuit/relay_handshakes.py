@@ -11,11 +11,10 @@ from phantomband.core.ids import CircuitId, HopNumber
 
 
 class RelayHandshakes:
-    """Bounded in all and for each link; one more is answered with DESTROY."""
+    """Bounded for each link, and in all by whoever runs them; one more is answered with DESTROY."""
 
     def __init__(self, limits: RelayLimits, effects: RelayEffects, counters: RelayCounters) -> None:
         self._limits, self._effects, self._counters = limits, effects, counters
-        self._pending = 0
 
     def create_untrusted(self, link: RelayLink, circuit: bytes, body: bytes, circuits: int) -> None:
         """A CREATE that came on a link. Args: circuits: how many there are.
@@ -29,25 +28,28 @@ class RelayHandshakes:
         hop, onion_skin = decode_create_untrusted(body)
         limits = self._limits
         full = circuits >= limits.circuits or len(link.owners) >= limits.circuits_per_link
-        if full or link.pending >= limits.pending_per_link or self._pending >= limits.pending_handshakes:
+        if full or link.pending >= limits.pending_per_link:
             self._refuse(link, circuit)
             return
         link.owners[circuit] = None
         link.pending += 1
-        self._pending += 1
-        self._effects.handshake(HandshakeJob(link.id, CircuitId(circuit), HopNumber(hop), onion_skin))
+        self._effects.handshake(HandshakeJob(link.id, CircuitId(circuit), HopNumber(hop), onion_skin, link.source))
 
     def done(self, job: HandshakeJob, link: RelayLink | None) -> bool:
         """The worker has answered. Args: link: the job's; None if it is gone.
 
-        Returns: whether anybody still waits. Not after a DESTROY, nor if another CREATE of the same id was answered
-        meanwhile: a peer must not use one twice.
+        Returns: whether anybody still waits.
         """
-        self._pending -= 1
-        if link is None:
+        if link is None or not self.wanted(job, link):
             return False
         link.pending -= 1
-        return link.owners.get(job.circuit, job) is None
+        return True
+
+    @staticmethod
+    def wanted(job: HandshakeJob, link: RelayLink | None) -> bool:
+        """Whether anybody waits for the answer. Not after a DESTROY, nor if another CREATE of the same id was answered
+        meanwhile: a peer must not use one twice."""
+        return link is not None and link.owners.get(job.circuit, job) is None
 
     def failed(self, job: HandshakeJob, link: RelayLink) -> None:
         """The peer learns it as DESTROY."""

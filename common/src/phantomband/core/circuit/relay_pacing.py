@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from phantomband.core.circuit.paced import PacedCircuits
+from phantomband.core.circuit.rate_shares import RateShares
 from phantomband.core.circuit.relay_circuit import RelayCircuit
 from phantomband.core.circuit.relay_types import RelayCounters, RelayEffects, RelayLimits
 from phantomband.core.errors import Malformed
@@ -23,6 +24,7 @@ class RelayPacing:
     ) -> None:
         self._limits, self._effects, self._counters, self._destroy = limits, effects, counters, destroy
         self._circuits: PacedCircuits[RelayCircuit] = PacedCircuits(limits.paced_cells)
+        self._shares = RateShares(limits.paced_cells)
 
     def __contains__(self, circuit: RelayCircuit) -> bool:
         return circuit in self._circuits
@@ -32,7 +34,8 @@ class RelayPacing:
         if circuit.endpoint is None:
             return
         rate = min(rate, self._limits.pace)
-        paced = self._circuits.set(circuit, rate, now)
+        paced = self._shares.take(circuit, circuit.previous_link.source, rate)
+        self._circuits.set(circuit, rate if paced else 0, now)
         circuit.endpoint.send_control(encode(Message.PACED, 0, encode_pace(rate if paced else 0)))
         circuit.endpoint.pace(paced)
         self._ask()
@@ -40,6 +43,7 @@ class RelayPacing:
     def remove(self, circuit: RelayCircuit) -> None:
         """The circuit is gone."""
         self._circuits.remove(circuit)
+        self._shares.give_back(circuit)
 
     def slots(self, now: float) -> None:
         """Lets every circuit send whose slot has come."""

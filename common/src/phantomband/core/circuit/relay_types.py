@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,15 +22,22 @@ class RelayLimits:
     streams_per_circuit: int = 1_024
     """Streams on one circuit; one more is answered with END(RESOURCE)."""
     pending_handshakes: int = 512
-    """CREATE cells that wait for a worker; one more is answered with DESTROY."""
+    """CREATE cells that wait for a worker; for one more the newest of the source and link with most waiting is answered
+    with DESTROY (fair_queue.py)."""
     pending_per_link: int = 64
-    """... of one link, so that no predecessor takes every place; one more is answered with DESTROY."""
+    """... of one link; one more is answered with DESTROY. We send no more on a link before they are answered, either:
+    EXTENDs wait for their turn."""
+    extends_per_link: int = 256
+    """EXTENDs that wait for one link, until it is there and then for their turn on it; for one more the newest of the
+    source with most waiting dies."""
     pace: int = 1_024
     """Cells a second that a circuit may ask for as its fixed pace; it gets no more."""
     paced_cells: int = 16_384
-    """... of all circuits together; one that asks for more is answered with PACED(0)."""
+    """... of all circuits together, shared by where they come from (rate_shares.py); one that asks for more is answered
+    with PACED(0)."""
     stray_cells: int = 65_536
-    """Cells for circuits that a link does not have, ever; one more and the link is closed."""
+    """Cells of a minute for circuits that a link does not have, beyond those that were under way when circuits ended
+    (stray.py); one more and the link is closed."""
 
 
 @dataclass(slots=True)
@@ -72,6 +80,8 @@ class HandshakeJob:
     circuit: CircuitId
     hop: HopNumber
     onion_skin: bytes
+    source: Hashable = None
+    """Where the link comes from: sources take turns."""
 
 
 class NoExit:

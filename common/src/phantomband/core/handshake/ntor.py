@@ -135,7 +135,8 @@ def client_start(
 
 
 class Responder:
-    """A relay's side. It may live in a worker process, with `admit` called on a second one in the parent.
+    """A relay's side. It may live in a worker process, with `admit` called on a second one in the parent before, and
+    `remember` after.
 
     Args:
         keys: the onion keys that are accepted, current first.
@@ -160,8 +161,6 @@ class Responder:
         """The checks that cost nothing, in PROTOCOL.md's order: length, hop, ID, KEYID, and X not seen
         before.
 
-        X is remembered here, before the costly part, so that a copy cannot overtake it in a queue of workers.
-
         Raises:
             Malformed, Forged: drop it; what was wrong is for our counters only.
         """
@@ -175,6 +174,19 @@ class Responder:
         if client.key_id not in self._keys:
             raise Malformed("a circuit handshake for an onion key that is not ours")
         if self._replay is not None:
+            self._replay.check_untrusted(client.key_id, client.x)
+
+    def remember(self, message: bytes) -> None:
+        """Remembers X of a message that `admit` has let through and whose MAC has verified since.
+
+        Not before the MAC: else who sends junk, which costs nothing to make, would make us forget what others sent. Of
+        two copies that were admitted one after the other, the second is refused here.
+
+        Raises:
+            Forged: a copy was faster; drop it.
+        """
+        client = ntor3.ClientMessage.decode_untrusted(HYBRID, message)
+        if self._replay is not None and client.key_id in self._keys:
             self._replay.add_untrusted(client.key_id, client.x)
 
     def answer(
@@ -197,6 +209,7 @@ class Responder:
         client = ntor3.ClientMessage.decode_untrusted(HYBRID, message)
         relay = ntor3.Relay(client.node_id, client.key_id, verification(self._network_id, hop))
         opened = ntor3.server_open_untrusted(HYBRID, relay, self._keys[client.key_id], client)
+        self.remember(message)
         client_message = unpad_untrusted(opened.message)
         padded = pad(reply(client_message))
         y = DhKey.generate(random)

@@ -51,6 +51,7 @@ class ClientConfig(Section):
     cover: bool = True
     """Whether dummies and loops go over circuits. Without, the guard can tell which cells of a link are dummies."""
     hops: int = Field(default=3, ge=1, le=8)
+    """Relays of a circuit. Fewer than 3 only in test networks: elsewhere exits refuse their streams (END(POLICY))."""
     ready_circuits: int = Field(default=2, ge=0, le=16)
     """Circuits built ahead, so that nobody waits for one. With the profile strong all that it has room for are, unless
     this is 0: then its circuits follow what users do."""

@@ -34,9 +34,11 @@ class GatewaySection(Section):
     """Programs that listen for transports: {transports = ["webtunnel"], program = "/usr/bin/lyrebird", arguments = []}.
     Their addresses stand in listen; one for a transport that is built in takes its place."""
     max_links: int = Field(default=4096, ge=1)
-    """Incoming links at once; one more connection is closed unanswered."""
+    """Incoming links at once. For one more the network (/24 or /48) with most of them gives one up, if it has more than
+    the newcomer's; else the newcomer is closed unanswered."""
     max_pending: int = Field(default=256, ge=1)
-    """Connections without a finished handshake at once; one more is closed unanswered."""
+    """Connections without a finished handshake at once; for one more the oldest silent one of the network with most of
+    them is closed."""
     padding: PaddingName = "off"
     """How links are paced and padded: off; adaptive, slots at a rate that follows the load on a ladder, while a link
     carries circuits; constant, slots at one rate always. All links are at least so, and nodes that we dial are asked
@@ -49,6 +51,10 @@ class GatewaySection(Section):
     padding_max_rate: int = Field(default=512, ge=0, le=MAX_RATE)
     """Cells a second at which a dialer, such as a client, may ask us to pad its link; more only in the mode of padding,
     up to padding_rate. 0: links are padded as padding says, whatever is asked."""
+    padding_total: int = Field(default=8192, ge=0)
+    """... of all dialers together: 16.8 MB/s, enough for 200 clients of the profile strong. A network (/24 or /48) has
+    at most a quarter, and the last quarter is for links of at most 64 cells a second. An adaptive link counts for a
+    sixteenth of its highest rate. What there is no room for is padded as padding says."""
 
     @field_validator("listen", "advertise")
     @classmethod

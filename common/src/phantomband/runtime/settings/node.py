@@ -50,6 +50,10 @@ class NodeConfig(Section):
     table and gossip. Only who has its bridge line (phantomband bridge line) finds it."""
     lane: Driver = Driver.UNIX
     """How cells move between the services: unix or grpc."""
+    memory_mib: int = Field(default=0, ge=0)
+    """MiB that each service may take, where its control group sets no smaller limit. A third of it is for what peers
+    make the service hold; over that the heaviest peer loses circuits or its link. 0: the control group's limit, or an
+    eighth of the machine's memory where there is none."""
     gateway: GatewaySection = GatewaySection()
     relay: RelaySection = RelaySection()
     mixer: MixerSection = MixerSection()

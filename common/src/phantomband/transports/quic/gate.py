@@ -35,6 +35,8 @@ class Gate:
     rooms: Rooms
     forget: Callable[[GateProtocol], None]
     """Told of a connection that is over before the library says so."""
+    shaken: Callable[[GateProtocol], None]
+    """Told of a connection whose handshake is done."""
 
 
 class GateProtocol(LinkProtocol):
@@ -89,6 +91,7 @@ class GateProtocol(LinkProtocol):
                 super().quic_event_received(event)
 
     def _begin(self) -> None:
+        self._gate.shaken(self)
         self._visitor = Visitor(self, self._gate.rooms, self)
 
     def _knocking_untrusted(self, data: bytes, end: bool) -> None:

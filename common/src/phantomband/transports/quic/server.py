@@ -1,4 +1,6 @@
-"""The UDP port of a listener: which connection a datagram is for, and how many connections there may be."""
+"""The UDP port of a listener: which connection a datagram is for, how many connections there may be, and when a client
+has to show first that its address is its own (retry.py).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from phantomband.transports.base import Listener
 from phantomband.transports.quic.gate import GateProtocol
 from phantomband.transports.quic.library import CONNECTION_ID_BYTES
 from phantomband.transports.quic.link import LinkProtocol, guarded
+from phantomband.transports.quic.retry import HalfOpen, RetryTokens
 
 MAX_CONNECTION_IDS = 65536
 """Connection ids of one listener; a connection has up to ten, so this is at least 6,500 connections: as many links as a
@@ -21,8 +24,10 @@ class Server(QuicServer):
 
     retiring = False
 
-    def __init__(self, **named: Any) -> None:
+    def __init__(self, *, tokens: RetryTokens, half_open: HalfOpen, **named: Any) -> None:
         super().__init__(**named)
+        self._tokens = tokens
+        self.half_open = half_open
         self._lengths = {CONNECTION_ID_BYTES}
         """Of connection ids: 8, and what clients without an id of their own made up for us (8 to 20)."""
 
@@ -39,7 +44,11 @@ class Server(QuicServer):
             if len(self._protocols) >= MAX_CONNECTION_IDS:
                 raise ConnectionRefusedError
             self._lengths.add(len(quic.original_destination_connection_id))
-            return create(quic, **named)
+            protocol = create(quic, **named)
+            if quic._retry_source_connection_id is not None:  # what the client now calls us by
+                protocol.ids.add(quic._retry_source_connection_id)
+            self.half_open.add(protocol)
+            return protocol
 
         self._create_protocol = limited
 
@@ -54,6 +63,8 @@ class Server(QuicServer):
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
         known = self._known(data) if isinstance(data, bytes) else None
+        retry: Any = self._tokens if known is None and self.half_open.pressed else None
+        self._retry = retry
         guarded(super().datagram_received if known is None else known.datagram_received, data, addr)
         if self.retiring:
             self._leave_if_idle()
@@ -102,6 +113,7 @@ class Server(QuicServer):
 
     def forget(self, protocol: GateProtocol) -> None:
         """Nothing that comes is for `protocol` any more."""
+        self.half_open.discard(protocol)
         for cid in protocol.ids:
             if self._protocols.get(cid) is protocol:
                 del self._protocols[cid]

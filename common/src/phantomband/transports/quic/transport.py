@@ -23,6 +23,7 @@ from phantomband.transports.base import Accept, Address, Connection, Listener, T
 from phantomband.transports.quic.gate import Gate, GateProtocol
 from phantomband.transports.quic.library import CONNECTION_ID_BYTES, HeldConnection
 from phantomband.transports.quic.link import ClientProtocol
+from phantomband.transports.quic.retry import HalfOpen, RetryTokens
 from phantomband.transports.quic.server import QuicListener, Server
 from phantomband.transports.quic.stream import WINDOW_BYTES
 from phantomband.transports.quic.udp import endpoint, udp_socket
@@ -143,9 +144,13 @@ class QuicTransport(Transport):
 
         def make(quic: Any, **_: Any) -> GateProtocol:
             """What QuicServer calls for each new connection."""
-            return GateProtocol(quic, Gate(secret.knock, accept, rooms, server.forget))
+            return GateProtocol(quic, Gate(secret.knock, accept, rooms, server.forget, half_open.discard))
 
-        server: Server = await endpoint(lambda: Server(configuration=configuration, create_protocol=make), sock)
+        clock = asyncio.get_running_loop().time
+        half_open, tokens = HalfOpen(clock), RetryTokens(self._random, clock)
+        server: Server = await endpoint(
+            lambda: Server(configuration=configuration, create_protocol=make, tokens=tokens, half_open=half_open), sock
+        )
         server.limit()
         listening.append(QuicListener(server))
         return listening[0]
