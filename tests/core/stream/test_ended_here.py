@@ -1,4 +1,4 @@
-"""A stream ended here calls its handler no more, whatever of it is due in the same batch; a circuit's end holds nothing."""
+"""A stream ended here calls its handler no more, whatever is due in the same batch; the end of a circuit holds nothing."""
 
 from __future__ import annotations
 

@@ -241,6 +241,8 @@ class Endpoint:
                 self._data(message, layer)
             else:
                 self._control(*decode_untrusted(message[MARK_BYTES:]), now)
+                if self._gone:
+                    return  # it ended the circuit: a stream begun behind it would be ended by nobody
 
     def _data(self, message: bytes, sealed: bytes) -> None:
         size = message[SIZE_AT] << 8 | message[SIZE_AT + 1]
