@@ -1,13 +1,10 @@
 """Any bytes in any split given to the proxies' negotiations end in the same request or in Malformed; what is
 asked for fits the wire.
 
-Run with atheris: `python tests/fuzz/fuzz_socks.py`.
-The unit tests run `one_input` on random and mutated inputs.
+Run: `make fuzz TARGETS=socks`.
 """
 
 from __future__ import annotations
-
-import sys
 
 from phantomband.core.errors import Malformed
 from phantomband.core.stream.messages import decode_target_untrusted, encode_target
@@ -55,10 +52,3 @@ def one_input(data: bytes) -> None:
             target = whole[0].target
             if decode_target_untrusted(encode_target(target)) != target:
                 raise AssertionError("a target that changes on the wire")
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()

@@ -1,4 +1,4 @@
-"""Whatever stands in a file of ours, its reader makes values, nothing, or an error for people of it: no list of its own."""
+"""Whatever stands in a file of ours, its reader makes of it values, nothing, or an error for people."""
 
 from __future__ import annotations
 

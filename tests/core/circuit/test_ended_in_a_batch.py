@@ -1,4 +1,4 @@
-"""A message that ends its circuit is the last of its batch that is heard: nothing begins behind it that nobody would end."""
+"""A message that ends its circuit is the last of its batch that is heard: no stream begins that nobody would end."""
 
 from __future__ import annotations
 

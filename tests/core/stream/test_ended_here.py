@@ -1,4 +1,4 @@
-"""A stream ended here calls its handler no more, whatever is due in the same batch; the end of a circuit holds nothing."""
+"""A stream ended here calls its handler no more, whatever is due in its batch; a circuit that is gone holds nothing."""
 
 from __future__ import annotations
 

@@ -163,7 +163,10 @@ def _place(entry: tuple[int, Segment]) -> int:
 
 
 class ReceiveHalf:
-    """Puts pieces in order. **Limits**: `window` bytes ahead of what was taken, as many and `MAX_PIECES` out of order."""
+    """Puts pieces in order.
+
+    **Limits**: `window` bytes ahead of what was taken; as many, and `MAX_PIECES`, out of order.
+    """
 
     def __init__(self, window: int) -> None:
         self._window = window
