@@ -46,8 +46,14 @@ SIZE = 4
 LIAR = 3
 """Index of the directory whose key signs what the input says. It has no machine."""
 
+EPOCH = bytes((0, 6, 2, 0, 2, 2, 0, 1, 2, 2, 0, 1))
+"""From the start to the first view: votes, echoes and signatures, each delivered in time."""
+
 SEEDS = [
-    b"".join(bytes((0, step, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0)) for step in (6, 3, 3, 4, 5, 3)),
+    EPOCH + EPOCH[:-2],
+    EPOCH + bytes((3, 0, 1, 0, 0, 0, 1, 0, 7, 3, 0, 0, 0, 1, 0)) + EPOCH[:-2],
+    EPOCH[:8] + bytes((3, 0, 2, 1, 1, 0)) + EPOCH[8:] + bytes((3, 1, 2, 1, 0, 0)),
+    bytes((4, 0, 4)) + EPOCH + bytes((5, 0, 4, 1, 2)) + EPOCH[:-2],
     b"".join(bytes((0, step, 1, 0, 1, 1, 1, 2, 4, 1, 3, 0, 0, 1, 0, 3, 2, 0, 1, 1)) for step in (6, 3, 3, 6, 3, 3)),
     bytes((0, 7, 2, 1, 0, 9, 5, 0, 255, 0, 7, 1, 0, 1, 0, 2, 0, 0, 8, 1, 0, 1, 0)),
 ]
