@@ -45,6 +45,8 @@ HEADS = (
     head(b""),
     head(GET + b"\x27\x01" + b"x" * 8 + b"\x7f\xff\x7d" + b"y" * 16_000),
     frame(Frame.DATA, b"abc"),
+    b"\x01\x80\0\xea\x60" + bytes(50_000),
+    head(b"\0\0\xd4" + GET[3:] + b"\x54\x077654321"),
 )
 ONE_WAY = (
     b"\0\4\0",
@@ -60,10 +62,12 @@ STREAMS = (0, 4, 8, 12, 508, 512, 3996, 4000)
 ONE_WAYS = (2, 6, 10, 14)
 
 SEEDS = [
-    bytes((2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2, 1, 4, 1, 1, 1, 1, 0, 0, 5, 90)),
-    bytes((1, 0, 4, 0, 0, 1, 1, 4, 0, 0, 2, 1, 3, 0, 0, 4, 1, 1, 2, 1, 5, 0, 0, 6, 0, 1, 5, 200)),
-    bytes((1, 0, 0, 3, 0, 2, 1, 0, 2, 0, 2, 6, 0, 0, 1, 5, 80)),
-    bytes((1, 1, 2, 0, 0, 1, 2, 8, 0, 0, 0, 7, 1, 9, 3, 5, 1, 5, 76)),
+    bytes((2, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 4, 1, 1, 1, 5, 90)),
+    bytes((1, 0, 4, 0, 3, 0, 2, 1, 3, 0, 0, 0, 0, 1, 1, 4, 0, 3, 0, 3, 0, 0, 5, 80)),
+    bytes((1, 0, 0, 5)) + bytes((3, 0, 2, 0)) * 130 + bytes((6, 0, 1, 0, 6, 1, 1, 0, 5, 80)),
+    bytes((1, 0, 0, 4)) + bytes((0, 0, 3, 2)) * 6 + bytes((6, 0, 1, 0, 6, 0, 1, 0, 4)) + b"\1" * 12,
+    bytes((1, 0, 10, 4)) + bytes(12) + bytes((5, 70)),
+    bytes((1, 0, 11, 0, 3, 0, 1, 1, 7, 0, 3, 0, 1, 2, 9, 0, 3, 0, 3, 5, 1, 5, 76)),
 ]
 
 
@@ -76,7 +80,8 @@ class Slow:
     def go_on(self) -> None:
         if self.over:
             return
-        self.out.send(b"part")
+        self.out.send(bytes(self.world.decide.one((4, 70_000))))
+        _ = self.out.congested
         if self.world.decide.flag():
             self.over = True
             self.world.slow.remove(self)
@@ -162,7 +167,9 @@ class World:
             case 0:
                 self.receive(decide.one((*STREAMS, *ONE_WAYS)), decide.piece(60))
             case 1:
-                self.receive(4 * decide.below(8), decide.one(HEADS))
+                first, said = decide.below(8), decide.one(HEADS)
+                for number in range(decide.one((1, 1, 1, 1, 6, 130))):
+                    self.receive(4 * (first + number), said)
             case 2:
                 self.receive(decide.one(ONE_WAYS), decide.one(ONE_WAY))
             case 3:
