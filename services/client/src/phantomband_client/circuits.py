@@ -7,7 +7,7 @@ before its first cell leaves, or when one that was built for nobody is taken, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from phantomband.core.circuit.client import ClientCircuit
@@ -60,8 +60,8 @@ class Paths(Protocol):
     def built(self, guard: GuardLink, answered: int, hops: int) -> None:
         """A circuit of `hops` relays through `guard` was built, or failed after `answered` of them had answered."""
 
-    def collapsed(self, guard: GuardLink) -> None:
-        """A circuit that had been built was ended by the network."""
+    def collapsed(self, guard: GuardLink, path: Sequence[ViewEntry]) -> None:
+        """A circuit over `path` that had been built was ended by the network."""
 
     def choose(
         self, guard: GuardLink, port: int, address: str | None, exclude: frozenset[NodeId]
@@ -347,7 +347,7 @@ class CircuitPool:
         managed.guard.forget(circuit)
         if managed.guard.up and not managed.guard.resetting and not managed.ours:
             if managed.usable:
-                self._paths.collapsed(managed.guard)
+                self._paths.collapsed(managed.guard, managed.path)
             elif circuit.answered < len(circuit.path):
                 self._paths.built(managed.guard, circuit.answered, len(circuit.path))
         if circuit.loops.out:
