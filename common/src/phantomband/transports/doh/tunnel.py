@@ -18,7 +18,7 @@ from phantomband.transports.doh.server import Reply, Room, ServerSession, Way
 
 MAX_SESSIONS = 1024
 EARLY_BYTES = 32 * 1024 * 1024
-"""Of all sessions together, that came before their turn; what has no room is sent again. A session's window alone, 4 MiB,
+"""Of all sessions together, that came before their turn; what has no room is sent again. A session's window, 4 MiB,
 would be 4 GiB for all of them."""
 
 MAX_REMEMBERED = 100_000
