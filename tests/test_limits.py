@@ -48,7 +48,7 @@ REPLAY_ENTRY = 72
 """Bytes of one entry of a replay memory in memory (measured: 18 MiB for 2^18)."""
 
 HANDSHAKE = 2048
-LOOKUP = 4096
+LOOKUP = 10 * 1024
 
 
 def held(limit: int) -> int:
