@@ -2,6 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 NODES ?= 6
+SECONDS ?= 60
 export VENV
 # uv trusts what the system trusts, as pip does.
 export UV_SYSTEM_CERTS ?= 1
@@ -10,7 +11,7 @@ export UV_SYSTEM_CERTS ?= 1
 LOCK_INPUTS := pyproject.toml tools/lock.in
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-obfs4 check format bench bench-tor bench-mixing bench-profiles bench-anonymity bench-attacks bench-work bench-startup bench-directory bench-transports sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
+.PHONY: help setup demo test test-slow test-obfs4 check format bench bench-tor bench-mixing bench-profiles bench-anonymity bench-attacks bench-work bench-startup bench-directory bench-transports fuzz sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,11 @@ test-slow: setup ## the slow tests
 
 test-obfs4: setup ## 64 MB each way against each real obfs4 program, in all IAT modes: over an hour
 	@OBFS4_MEGABYTES=64 $(BIN)/python -m pytest -v -m slow tests/transports/test_obfs4_interop.py -k many_megabytes $(ARGS)
+
+fuzz: setup ## every fuzz target under atheris, SECONDS=60 each; TARGETS="relay link" for some, KEEP=1 adds to the corpus
+	@test build/fuzz/stamp -nt tests/fuzz/requirements.txt || { rm -rf build/fuzz/packages && $(BIN)/python -m pip install -q --disable-pip-version-check \
+		--no-deps --require-hashes --target build/fuzz/packages -r tests/fuzz/requirements.txt && touch build/fuzz/stamp; }
+	@PYTHONPATH=build/fuzz/packages $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) $(if $(KEEP),--keep) $(TARGETS)
 
 check: setup ## format, lint, types, walls, tests
 	$(BIN)/ruff format --check .

@@ -1,14 +1,12 @@
 """Any bytes given to what reads cells, batches, circuit commands or lane frames end in a value or Malformed;
 any cells given to a relay leave it at work.
 
-Run with atheris: `python tests/fuzz/fuzz_cell.py`.
-The unit tests run `one_input` on random and mutated inputs.
+Run: `make fuzz TARGETS=cell`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 
 from phantomband.core.cell import CELL_BYTES, HEADER_BYTES, LINK_CIRCUIT, Command, decode_untrusted, encode
 from phantomband.core.circuit.batch import decode_untrusted as decode_batch
@@ -101,10 +99,3 @@ def one_input(data: bytes) -> None:
     machine.link_down(LinkId(1))
     if machine.circuit_count:
         raise AssertionError("a circuit outlived its link")
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()

@@ -1,12 +1,10 @@
 """Any file, environment and flags give a configuration or an error made for people.
 
-Run with atheris: `python tests/fuzz/fuzz_config.py`.
-The unit tests run `one_input` on random and mutated inputs.
+Run: `make fuzz TARGETS=config`.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -44,10 +42,3 @@ def one_input(data: bytes) -> None:
                 load(kind, file, variables, flags)
             except UserError:
                 pass
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()

@@ -1,8 +1,6 @@
-"""Fuzz target: every directory document. Needs atheris: `python tests/fuzz/fuzz_descriptor.py`."""
+"""Fuzz target: every directory document. Run: `make fuzz TARGETS=descriptor`."""
 
 from __future__ import annotations
-
-import sys
 
 from phantomband.core.errors import Malformed, UserError
 from phantomband.core.netdir.ballot import Echo, ViewSignature, Vote
@@ -36,15 +34,3 @@ def one_input(data: bytes) -> None:
         parse_genesis(data, "fuzz")
     except UserError:
         pass
-
-
-def main() -> None:
-    import atheris
-
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,10 @@
 """Any bytes are a request, an answer, a record or a range of the directories' table in its one form, or Malformed;
 a directory survives every message that decodes, and never answers more than it was asked.
 
-Run with atheris: `python tests/fuzz/fuzz_dht.py`.
-The unit tests run `one_input` on random and mutated inputs.
+Run: `make fuzz TARGETS=dht`.
 """
 
 from __future__ import annotations
-
-import sys
 
 from phantomband.core.dht.contact import Contact
 from phantomband.core.dht.lookup import Held
@@ -119,10 +116,3 @@ def one_input(data: bytes) -> None:
     answer(data)
     record(data)
     ranges(data)
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()

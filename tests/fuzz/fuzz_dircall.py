@@ -1,13 +1,10 @@
 """Any DIRECTORY cells end in messages within their limits or in Malformed, any SHAPE cell in a shape of that one form
 or in Malformed; any batch is split without loss.
 
-Run with atheris: `python tests/fuzz/fuzz_dircall.py`.
-The unit tests run `one_input` on random and mutated inputs.
+Run: `make fuzz TARGETS=dircall`.
 """
 
 from __future__ import annotations
-
-import sys
 
 from phantomband.core.cell import BODY_BYTES, CELL_BYTES, LINK_CIRCUIT, Command, split
 from phantomband.core.dircall import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Assembler, encode_cells
@@ -63,10 +60,3 @@ def one_input(data: bytes) -> None:
         raise AssertionError("splitting lost cells")
     assemble([body for command, body in own if command == Command.DIRECTORY])
     shape(data[:BODY_BYTES].ljust(BODY_BYTES, b"\0"))
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()

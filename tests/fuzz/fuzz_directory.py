@@ -1,13 +1,11 @@
 """Any bytes from any peer get one reply within the limits; nothing raises, nothing grows, nobody is let in.
 
-Run with atheris: `python tests/fuzz/fuzz_directory.py`.
-The unit tests run `one_input` on random and mutated inputs.
+Run: `make fuzz TARGETS=directory`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
 
 from phantomband.core.crypto.sign import IdentityKey
 from phantomband.core.dht.contact import Contact as Place
@@ -163,10 +161,3 @@ def one_input(data: bytes) -> None:
                 raise AssertionError("gossip or table for somebody without a key")
     if OTHER.digest in WORLD.service._pool or len(WORLD.service._pool) != 2:
         raise AssertionError("something got into the pool that nobody signed")
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()

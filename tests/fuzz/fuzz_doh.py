@@ -1,12 +1,10 @@
 """Any bytes as DNS message, name, packet or HTTP head end in a value or in Malformed; so do a client's and a server's
 packets of any content under the right key, which is what a hostile peer can send.
 
-Run with atheris: `python tests/fuzz/fuzz_doh.py`. The unit tests run `one_input` on inputs of their own.
+Run: `make fuzz TARGETS=doh`.
 """
 
 from __future__ import annotations
-
-import sys
 
 from phantomband.core.errors import Malformed
 from phantomband.transports.doh import http1_server, message, names
@@ -96,10 +94,3 @@ def sessions(data: bytes) -> None:
 def one_input(data: bytes) -> None:
     parse(data)
     sessions(data)
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()

@@ -1,13 +1,12 @@
 """Any bytes given to the circuit handshake or to Noise end in a value or in Malformed, on either side.
 
-Run with atheris: `python tests/fuzz/fuzz_handshakes.py`. The unit tests run `one_input` under hypothesis.
+Run: `make fuzz TARGETS=handshakes`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
-import sys
 
 from phantomband.core.crypto.dh import DhKey
 from phantomband.core.crypto.kem import encapsulate_untrusted
@@ -49,10 +48,3 @@ def one_input(data: bytes) -> None:
             responder = Handshake(protocol, False, b"", Keys(SOURCE, STATIC, encapsulate=encapsulate_untrusted))
             with contextlib.suppress(Malformed):
                 responder.read_untrusted(message)
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()

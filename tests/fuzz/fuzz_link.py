@@ -1,13 +1,12 @@
 """Any bytes given to a link, at any point of its life and in any split, end in events or in Malformed; then
 it is deaf.
 
-Run with atheris: `python tests/fuzz/fuzz_link.py`. The unit tests run `one_input` under hypothesis.
+Run: `make fuzz TARGETS=link`.
 """
 
 from __future__ import annotations
 
 import random
-import sys
 
 from phantomband.core.cell import CELL_BYTES
 from phantomband.core.crypto.kem import encapsulate_untrusted
@@ -51,10 +50,3 @@ def one_input(data: bytes) -> None:
     if any(isinstance(event, Cells) for event in events):
         raise AssertionError("cells out of part of a record")
     feed(listener, data)
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()

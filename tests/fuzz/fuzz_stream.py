@@ -1,14 +1,12 @@
 """Any messages given to either end of a circuit's streams end in Malformed or leave it at work; no handler is
 called after its end.
 
-Run with atheris: `python tests/fuzz/fuzz_stream.py`.
-The unit tests run `one_input` on random and mutated inputs.
+Run: `make fuzz TARGETS=stream`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 
 from phantomband.core.errors import Malformed
 from phantomband.core.onion import OWN
@@ -116,10 +114,3 @@ def one_input(data: bytes) -> None:
             end.gone()
             if end.streams:
                 raise AssertionError("a stream outlived its circuit")
-
-
-if __name__ == "__main__":
-    import atheris
-
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phantomband.core.errors import Forged, Malformed
 from phantomband.transports.doh.client import DIRECT, RESOLVER, ClientSession, Pace
+from phantomband.transports.doh.halves import MAX_PIECES, ReceiveHalf
 from phantomband.transports.doh.packet import (
     ANSWER_OVERHEAD,
     DATA,
@@ -347,3 +348,17 @@ def test_packets_have_the_bytes_of_the_reference() -> None:
 @given(st.integers(0, 2**40), st.integers(-(2**31), 2**31 - 1))
 def test_near_finds_the_number_again(known: int, distance: int) -> None:
     assert near((known + distance) & 0xFFFFFFFF, known) == known + distance
+
+
+def test_the_same_bytes_out_of_order_are_held_once_and_overlapping_ones_within_the_window() -> None:
+    half = ReceiveHalf(100_000)
+    for _ in range(MAX_PIECES):
+        half.add_untrusted(10, bytes(60_000), False)
+    assert len(half._early) == 1
+    for offset in range(1, 200):
+        half.add_untrusted(offset, bytes(60_000), False)
+    assert sum(len(data) for _, data, _ in half._early) <= 100_000
+    half.add_untrusted(0, bytes(70_000), True)
+    assert half.ended
+    assert sum(map(len, half.take())) == 70_000
+    assert half._early_bytes == 0

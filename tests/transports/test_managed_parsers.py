@@ -247,6 +247,22 @@ def test_bodies_and_commands_are_bounded() -> None:
             serving.receive_untrusted(commands)
 
 
+@pytest.mark.parametrize("count", [255, 256, 300])
+def test_a_bound_does_not_depend_on_how_the_bytes_were_cut(count: int) -> None:
+    data = bytes((2,)) * (count - 1) + b"\1\0"
+
+    def taken(pieces: list[bytes]) -> bool:
+        calling = Calling(COOKIE, "x", "", random.Random(0).randbytes)
+        try:
+            for piece in pieces:
+                calling.receive_untrusted(piece)
+        except Malformed:
+            return False
+        return True
+
+    assert taken([data]) is taken([data[:200], data[200:]]) is taken([bytes((b,)) for b in data]) is (count <= 255)
+
+
 def test_cookie_files(tmp_path: Path) -> None:
     path = tmp_path / "cookie"
     secret = extended_port.new_cookie(path, random.Random(3).randbytes)

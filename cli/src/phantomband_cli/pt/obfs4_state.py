@@ -15,6 +15,7 @@ from pathlib import Path
 
 from phantomband.core.errors import UserError
 from phantomband.runtime.keystore import write_whole
+from phantomband.runtime.state_files import DAMAGE
 from phantomband.transports.obfs4.elligator import RandomSource
 from phantomband.transports.obfs4.identity import Identity, new_secret
 from phantomband.transports.obfs4.shaper import IatMode
@@ -69,7 +70,7 @@ def _read(path: Path) -> dict[str, object]:
         found = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
+    except (OSError, *DAMAGE):
         found = None
     if not isinstance(found, dict):
         raise UserError(f"{STATE_FILE} cannot be read. Restore it, or remove it for a new identity")

@@ -28,8 +28,9 @@ MAX_STATE_BYTES = 16 * 1024 * 1024
 
 COPY = ".copy"
 
-_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, Malformed)
-"""What reading a damaged file raises: JSON that is none, values of other types, numbers out of range."""
+DAMAGE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, Malformed)
+"""What reading a damaged file raises: JSON that is none or too deep, values of other types, numbers out of range. Every
+reader of a file of ours catches all of them: one that has a list of its own forgets some."""
 
 
 class StateFiles:
@@ -104,7 +105,7 @@ class StateFiles:
                 return parse(self._bytes(name))
             except FileNotFoundError:
                 return None
-            except (OSError, *_DAMAGE):
+            except (OSError, *DAMAGE):
                 self._log.warning("a stored file cannot be used: it is had anew", file=name)
                 return None
         return self._read_either(name, parse)
@@ -118,7 +119,7 @@ class StateFiles:
                 continue
             except OSError as e:
                 problem = problem or f"cannot be read ({e.strerror})"
-            except _DAMAGE:
+            except DAMAGE:
                 problem = problem or "is damaged"
             else:
                 if one != name:

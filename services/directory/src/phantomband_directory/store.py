@@ -26,6 +26,7 @@ from phantomband.core.netdir.descriptor import SUCCESSION_BYTES
 from phantomband.core.netdir.voting_events import Memory
 from phantomband.core.wire import Reader, lv32
 from phantomband.runtime.keystore import load_or_create, write_whole
+from phantomband.runtime.state_files import DAMAGE
 
 from phantomband_directory.parts import Batch, Saved
 from phantomband_directory.records_db import RecordsDb
@@ -86,7 +87,7 @@ class FileStore:
             data = json.loads(raw)
             network = bytes.fromhex(data["network"])
             memory = _memory_of(data)
-        except (ValueError, KeyError, TypeError) as e:
+        except DAMAGE as e:
             remedy = "Restore it from a backup, or remove it once the present epoch is over."
             raise UserError(f"{path}: damaged. {remedy}") from e
         if network != self._network_id:
@@ -144,7 +145,7 @@ class FileStore:
 
 
 def _memory_of(data: dict[str, Any]) -> Memory:
-    """Raises: ValueError, KeyError or TypeError: it is none."""
+    """Raises: one of DAMAGE: it is none."""
     if "voted_epoch" in data:
         voted, signed = int(data["voted_epoch"]), int(data["signed_epoch"])
         digest = bytes.fromhex(data["signed_digest"])

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phantomband.runtime.keystore import write_whole
+from phantomband.runtime.state_files import DAMAGE
 
 SPAN_SECONDS = 10.0
 HOUR_SECONDS = 3600.0
@@ -83,7 +84,7 @@ class Capacity:
     def _load(self) -> dict[int, float]:
         try:
             found = {int(hour): float(most) for hour, most in json.loads(self._path.read_bytes())["hours"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *DAMAGE):
             return {}
         now = int(self._clock() // HOUR_SECONDS)
         return {hour: most for hour, most in found.items() if now - HOURS <= hour <= now and 0 <= most < 2**62}

@@ -71,6 +71,6 @@ class DataSender:
         stream.window -= len(sealed)
         self._gate.removed(before - stream.outbox_bytes)
         # While the gate is closed it is the gate that says who reads on.
-        if before >= OUTBOX_LOW > stream.outbox_bytes and not self._gate.closed and stream.handler is not None:
-            late.append(stream.handler.writable)
+        if before >= OUTBOX_LOW > stream.outbox_bytes and not self._gate.closed:
+            late.append(stream.writable)
         return len(sealed)

@@ -23,6 +23,7 @@ from phantomband.core.stream.credit import STREAM_EVERY
 from phantomband.core.stream.data_sender import DataSender
 from phantomband.core.stream.messages import (
     HEADER_BYTES,
+    Answer,
     EndReason,
     Message,
     Target,
@@ -144,8 +145,8 @@ class Endpoint:
         streams = list(self.streams.values())
         self.streams.clear()
         for stream in streams:
-            stream.open = False
-            stream.waiting.clear()
+            self._gate.forget(stream)
+            stream.shut()
             if stream.handler is not None:
                 stream.handler.ended(EndReason.CIRCUIT_GONE)
         self._sender.clear()
@@ -191,7 +192,7 @@ class Endpoint:
         return True
 
     def _open_gate(self) -> None:
-        self._late += [partial(_writable, stream) for stream in self._gate.opened()]
+        self._late += [stream.writable for stream in self._gate.opened()]
 
     def send_control(self, message: bytes) -> None:
         """One message that is not DATA."""
@@ -216,6 +217,7 @@ class Endpoint:
         self._late.append(lambda: _ended(stream, EndReason.DONE))
 
     def end_stream(self, stream: Stream, reason: EndReason) -> None:
+        stream.handler = None  # whatever is due to it: its user may have ended it in the middle of a batch
         self._forget_outbox(stream)
         self._table.end(stream)
         self.send_control(encode(Message.END, stream.id, bytes((reason,))))
@@ -239,6 +241,8 @@ class Endpoint:
                 self._data(message, layer)
             else:
                 self._control(*decode_untrusted(message[MARK_BYTES:]), now)
+                if self._gone:
+                    return  # it ended the circuit: a stream begun behind it would be ended by nobody
 
     def _data(self, message: bytes, sealed: bytes) -> None:
         size = message[SIZE_AT] << 8 | message[SIZE_AT + 1]
@@ -308,7 +312,8 @@ class Endpoint:
             return
         self.streams[stream_id] = stream
         accept = self._acceptor.begin if command == Message.BEGIN else self._acceptor.resolve
-        stream.handler = accept(stream, target)
+        handler = accept(stream, target)
+        stream.handler = handler if stream.open else None
 
     def _answer(self, command: int, stream_id: int, data: bytes) -> None:
         if self._acceptor is not None:
@@ -322,9 +327,7 @@ class Endpoint:
         if stream.answer_due != command:
             raise Malformed("an answer of the wrong kind, or a second one")
         stream.answer_due = None
-        handler = stream.handler
-        if handler is not None:
-            self._late.append(lambda: handler.connected(answers))
+        self._late.append(partial(_connected, stream, answers))
 
     def _fin(self, stream_id: int) -> None:
         stream = self.streams.get(stream_id)
@@ -335,9 +338,7 @@ class Endpoint:
         if stream.fin_received:
             raise Malformed("a second FIN")
         stream.fin_received = True
-        handler = stream.handler
-        if handler is not None:
-            self._late.append(handler.finished)
+        self._late.append(partial(_finished, stream))
         if stream.fin_sent:
             self._close_orderly(stream)
 
@@ -360,9 +361,14 @@ def _nobody() -> None:
     """Nobody waits to pump."""
 
 
-def _writable(stream: Stream) -> None:
-    if stream.open and stream.handler is not None:
-        stream.handler.writable()
+def _connected(stream: Stream, answers: list[Answer]) -> None:
+    if stream.handler is not None:
+        stream.handler.connected(answers)
+
+
+def _finished(stream: Stream) -> None:
+    if stream.handler is not None:
+        stream.handler.finished()
 
 
 def _ended(stream: Stream, reason: EndReason) -> None:

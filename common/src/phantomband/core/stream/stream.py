@@ -160,6 +160,11 @@ class Stream:
         self.waiting.clear()
         self.outbox_bytes = 0
 
+    def writable(self) -> None:
+        """For the endpoint: the source may read on, if it is still there."""
+        if self.open and self.handler is not None:
+            self.handler.writable()
+
     def cut(self, room: int, limit: int) -> list[bytes]:
         """Up to `limit` DATA messages off the front of what waits, each with up to `room` bytes."""
         out: list[bytes] = []

@@ -5,7 +5,7 @@ The end of a stream takes one byte of offset, so that it is acknowledged like an
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
 
@@ -171,7 +171,9 @@ class EarlyRoom:
 
 
 class ReceiveHalf:
-    """Puts pieces in order. **Limits**: `window` bytes ahead of what was taken, `MAX_PIECES` out of order.
+    """Puts pieces in order.
+
+    **Limits**: `window` bytes ahead of what was taken; as many, and `MAX_PIECES`, out of order.
 
     Args: room: shared with others; a piece that comes before its turn and has no room is dropped, to be sent again.
     """
@@ -183,6 +185,8 @@ class ReceiveHalf:
         """Offset of the first byte that has not come; behind the end: of nothing."""
         self._taken = 0
         self._early: list[tuple[int, bytes, bool]] = []
+        self._early_bytes = 0
+        """Counted piece by piece: they may overlap, and many of the same bytes are many bytes."""
         self._ready: list[bytes | memoryview] = []
         self.ended = False
         """Everything came, the end too."""
@@ -210,15 +214,27 @@ class ReceiveHalf:
         if end + fin <= self.next or self.ended:
             return
         if offset > self.next:
-            if len(self._early) < MAX_PIECES and len(data) <= self._room.left:
-                self._room.left -= len(data)
-                insort(self._early, (offset, bytes(data), fin), key=lambda entry: entry[0])
+            self._keep(offset, data, fin)
             return
         self._append(offset, data, fin)
         while self._early and self._early[0][0] <= self.next and not self.ended:
-            early = self._early.pop(0)
-            self._room.left += len(early[1])
-            self._append(*early)
+            piece = self._early.pop(0)
+            self._early_bytes -= len(piece[1])
+            self._room.left += len(piece[1])
+            self._append(*piece)
+
+    def _keep(self, offset: int, data: bytes | memoryview, fin: bool) -> None:
+        """A piece ahead of others; not one that is here already, nor one over the bounds."""
+        at = bisect_right(self._early, offset, key=lambda entry: entry[0])
+        if at and self._early[at - 1][0] == offset:
+            _, held, held_fin = self._early[at - 1]
+            if len(held) >= len(data) and held_fin >= fin:
+                return
+        room = min(self._window - self._early_bytes, self._room.left)
+        if len(self._early) < MAX_PIECES and len(data) <= room:
+            self._early.insert(at, (offset, bytes(data), fin))
+            self._early_bytes += len(data)
+            self._room.left -= len(data)
 
     def _append(self, offset: int, data: bytes | memoryview, fin: bool) -> None:
         fresh = data[self.next - offset :]
@@ -232,8 +248,9 @@ class ReceiveHalf:
 
     def drop(self) -> None:
         """Forgets what came before its turn."""
-        self._room.left += sum(len(data) for _, data, _ in self._early)
+        self._room.left += self._early_bytes
         self._early.clear()
+        self._early_bytes = 0
 
     def take(self) -> list[bytes | memoryview]:
         """What is in order, in pieces; the other end may send as much more."""

@@ -36,6 +36,9 @@ OKAY, DENY = 0x1000, 0x1001
 MAX_BODY = 512
 """Bytes of one command. Our choice: an endpoint and a transport's name are shorter."""
 
+MAX_TYPES = 255
+"""Ways to authenticate that a server names, one byte each: there are no more numbers."""
+
 MAX_COMMANDS = 16
 """Of one connection before DONE."""
 
@@ -147,9 +150,9 @@ class Calling(_Machine):
         self._step = self._types
 
     def _types(self) -> bool | None:
-        end = self._buffer.find(0)
+        end = self._buffer.find(0, 0, MAX_TYPES + 1)
         if end < 0:
-            if len(self._buffer) > 255:
+            if len(self._buffer) > MAX_TYPES:
                 raise Malformed("too many ways to authenticate")
             return None
         if SAFE_COOKIE not in self._buffer[:end]:
