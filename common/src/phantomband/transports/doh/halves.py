@@ -162,11 +162,23 @@ def _place(entry: tuple[int, Segment]) -> int:
     return entry[0]
 
 
-class ReceiveHalf:
-    """Puts pieces in order. **Limits**: `window` bytes ahead of what was taken, `MAX_PIECES` out of order."""
+class EarlyRoom:
+    """What all sessions of a server may hold together of pieces that came before their turn."""
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, size: int = 1 << 40) -> None:
+        self.left = size
+        """Bytes."""
+
+
+class ReceiveHalf:
+    """Puts pieces in order. **Limits**: `window` bytes ahead of what was taken, `MAX_PIECES` out of order.
+
+    Args: room: shared with others; a piece that comes before its turn and has no room is dropped, to be sent again.
+    """
+
+    def __init__(self, window: int, room: EarlyRoom | None = None) -> None:
         self._window = window
+        self._room = room or EarlyRoom()
         self.next = 0
         """Offset of the first byte that has not come; behind the end: of nothing."""
         self._taken = 0
@@ -198,12 +210,15 @@ class ReceiveHalf:
         if end + fin <= self.next or self.ended:
             return
         if offset > self.next:
-            if len(self._early) < MAX_PIECES:
+            if len(self._early) < MAX_PIECES and len(data) <= self._room.left:
+                self._room.left -= len(data)
                 insort(self._early, (offset, bytes(data), fin), key=lambda entry: entry[0])
             return
         self._append(offset, data, fin)
         while self._early and self._early[0][0] <= self.next and not self.ended:
-            self._append(*self._early.pop(0))
+            early = self._early.pop(0)
+            self._room.left += len(early[1])
+            self._append(*early)
 
     def _append(self, offset: int, data: bytes | memoryview, fin: bool) -> None:
         fresh = data[self.next - offset :]
@@ -213,7 +228,12 @@ class ReceiveHalf:
         if fin and self.next == offset + len(data):
             self.next += 1
             self.ended = True
-            self._early.clear()
+            self.drop()
+
+    def drop(self) -> None:
+        """Forgets what came before its turn."""
+        self._room.left += sum(len(data) for _, data, _ in self._early)
+        self._early.clear()
 
     def take(self) -> list[bytes | memoryview]:
         """What is in order, in pieces; the other end may send as much more."""
