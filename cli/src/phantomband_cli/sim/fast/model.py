@@ -11,7 +11,6 @@ node-to-node links have no limit of rate but their pacing's, and circuits exist 
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from phantomband_cli.sim.fast.delays import Lines
