@@ -140,7 +140,13 @@ def test_a_key_file_of_one_key_is_taken_over_as_the_current_one(path: Path, cloc
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [(b"x" * 31, "has 31 bytes"), (b"\x02" + bytes(FILE_BYTES - 1), "a later release")]
+    ("data", "message"),
+    [
+        (b"x" * 31, "has 31 bytes"),
+        (b"\x02" + b"x" * (FILE_BYTES - 1), "a later release"),
+        (bytes(FILE_BYTES), "is damaged"),
+        (b"\x01" + bytes(8) + b"x" * 64 + bytes(32), "is damaged"),
+    ],
 )
 def test_a_damaged_file_says_what_to_do(path: Path, clock: Clock, data: bytes, message: str) -> None:
     path.parent.mkdir(mode=0o700)

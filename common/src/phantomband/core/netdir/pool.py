@@ -130,11 +130,6 @@ class DescriptorPool:
         conviction = self._convicted.get(node_id)
         return conviction is not None and now < conviction.until
 
-    def is_evidence(self, digest: bytes, node_id: NodeId) -> bool:
-        """Whether it is one of the two that convicted its node."""
-        conviction = self._convicted.get(node_id)
-        return conviction is not None and digest in (conviction.first.signed.digest, conviction.second.signed.digest)
-
     def heir_of(self, descriptor: Descriptor, now: float) -> NodeId | None:
         """The identity whose standing a node takes over; None too when that one named several."""
         old = descriptor.predecessor
