@@ -108,17 +108,25 @@ class Faults:
         target = self._target(kind)
         if target is None:
             return
+        targets = self._of_one_machine(kind, target)
         seconds = self.draw.uniform(*SECONDS[kind])
         begun = time.monotonic()
-        self._busy.add(target)
+        self._busy |= targets
         detail = ""
         try:
-            detail = await self._break(kind, target, seconds, over)
+            detail = await self._break(kind, target, targets, seconds, over)
         finally:
-            self._busy.discard(target)
-            self.done.append(
-                Fault(round(begun - self._begun, 1), kind, target, round(time.monotonic() - begun, 1), detail)
-            )
+            self._busy -= targets
+            name = target if len(targets) == 1 else target.split(".")[0]
+            took = time.monotonic() - begun
+            self.done.append(Fault(round(begun - self._begun, 1), kind, name, round(took, 1), detail))
+
+    def _of_one_machine(self, kind: str, target: str) -> set[str]:
+        """The target; half of the wrong clocks are those of a whole node."""
+        if kind in ("clock", "suspend") and self.draw.random() < 0.5:
+            node = target.split(".")[0]
+            return {name for name in self.network.processes if name.split(".")[0] == node} - self._busy
+        return {target}
 
     def _next_kind(self) -> str:
         if not self._deck:
@@ -142,7 +150,7 @@ class Faults:
         others = [name for name in names if name not in clients]
         return self.draw.choice(others) if others else None
 
-    async def _break(self, kind: str, target: str, seconds: float, over: asyncio.Event) -> str:
+    async def _break(self, kind: str, target: str, targets: set[str], seconds: float, over: asyncio.Event) -> str:
         match kind:
             case "kill":
                 send(self.network.processes[target].pid, signal.SIGKILL)
@@ -157,10 +165,10 @@ class Faults:
                 await self._full(self.around.disks[target], seconds, over)
             case "clock":
                 step = self.draw.choice(STEPS)
-                await self._clock(target, step, 0, seconds, over)
+                await self._clock(targets, step, 0, seconds, over)
                 return f"{step:+} s"
             case "suspend":
-                return await self._suspended(target, seconds, over)
+                return await self._suspended(targets, seconds, over)
         return ""
 
     async def _stopped(self, target: str, seconds: float, over: asyncio.Event) -> None:
@@ -193,23 +201,28 @@ class Faults:
         finally:
             filler.unlink(missing_ok=True)
 
-    async def _clock(self, target: str, wall: int, boot: int, seconds: float, over: asyncio.Event) -> None:
-        self.around.set_clock(target, wall, boot)
+    async def _clock(self, targets: set[str], wall: int, boot: int, seconds: float, over: asyncio.Event) -> None:
+        for target in targets:
+            self.around.set_clock(target, wall, boot)
         try:
             await _either(over, seconds)
         finally:
-            self.around.set_clock(target, 0, boot)
+            for target in targets:
+                self.around.set_clock(target, 0, boot)
 
-    async def _suspended(self, target: str, seconds: float, over: asyncio.Event) -> str:
+    async def _suspended(self, targets: set[str], seconds: float, over: asyncio.Event) -> str:
         step = self.draw.choice((HOUR, 2 * DAY))
-        pid = self.network.processes[target].pid
-        send(pid, signal.SIGSTOP)
+        pids = [self.network.processes[target].pid for target in targets]
+        for pid in pids:
+            send(pid, signal.SIGSTOP)
         try:
             await _either(over, seconds)
-            self.around.set_clock(target, step, step)
+            for target in targets:
+                self.around.set_clock(target, step, step)
         finally:
-            send(pid, signal.SIGCONT)
-        await self._clock(target, step, step, AFTER_SUSPEND_SECONDS, over)
+            for pid in pids:
+                send(pid, signal.SIGCONT)
+        await self._clock(targets, step, step, AFTER_SUSPEND_SECONDS, over)
         return f"{step:+} s"
 
 

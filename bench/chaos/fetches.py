@@ -218,8 +218,8 @@ def web(block: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], 
                 for at in range(0, len(view), PIECE):
                     writer.write(view[at : at + PIECE])
                     await writer.drain()
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
-            pass
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, asyncio.CancelledError):
+            pass  # cancelled only at the very end, and Python 3.11's server would tell of each
         finally:
             writer.close()
 

@@ -134,7 +134,7 @@ HELD = {
 }  # fmt: skip
 """What goes back when fetches end, by kind of service."""
 
-ROOM = {"circuits": 64.0, "links": 16.0, "held_bytes": 4.0 * MIB, "lane_buffered_bytes": 1.0 * MIB}
+ROOM = {"circuits": 8.0, "links": 16.0, "held_bytes": 4.0 * MIB, "lane_buffered_bytes": 1.0 * MIB}
 """How much more a service may hold at the end than before; others: nothing more."""
 
 

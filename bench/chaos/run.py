@@ -6,9 +6,9 @@ the time two clients fetch, and every byte is checked.
               quiet                     then the load rests, and files, memory and counts are looked at
 
 Writes bench/results/chaos.json; prints a table and, last, one JSON line: `wrong`, `hung`, `fetches`, `failed`,
-`faults`, `recovery_s` (worst), `leaked_files`, `leaked_mb`, `bugs`, `tracebacks`. `--quick` ends in about three minutes,
-otherwise faults and quiet go on for half an hour. Needs root for namespaces and disks; without, those faults are left
-out. All that it makes is on addresses, disks and clocks of its own, and is taken away when it ends.
+`faults`, `recovery_s` (worst), `leaked_files`, `leaked_mb`, `bugs`, `tracebacks`. `--quick` ends in about three
+minutes, otherwise faults and quiet go on for half an hour. Needs root for namespaces and disks; without, those faults
+are left out. All that it makes is on addresses, disks and clocks of its own, and is taken away when it ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from around import CLIENTS, Around, socks_port  # noqa: E402
+from around import CIRCUIT_SECONDS, CLIENTS, Around, socks_port  # noqa: E402
 from faults import Faults  # noqa: E402
 from fetches import SMALLEST, Load, Seen, Way, make_block, web  # noqa: E402
 from growth import Growth, not_back, read_logs  # noqa: E402
@@ -62,7 +62,7 @@ class Plan:
 
 
 QUICK = Plan(control=10, control_points=2, rounds=3, faults=22, probes=12, rest=2, end=5)
-FULL = Plan(control=40, control_points=4, rounds=24, faults=50, probes=15, rest=5, end=60)
+FULL = Plan(control=40, control_points=4, rounds=24, faults=50, probes=15, rest=5, end=75)
 
 
 async def wait_up(network: LimitedNetwork, load: Load) -> None:
@@ -128,6 +128,7 @@ async def chaos(network: LimitedNetwork, around: Around, load: Load, plan: Plan,
     for number in range(plan.rounds):
         faults.spared = SPARED[number * 2 // plan.rounds]
         load.on.set()
+        done = len(faults.done)
         await faults.run(plan.faults)
         seconds = await asyncio.gather(
             *(recovery(load, way, faults.last_end, plan.probes, probes) for way in load.ways)
@@ -141,7 +142,12 @@ async def chaos(network: LimitedNetwork, around: Around, load: Load, plan: Plan,
             flush=True,
         )
         if max(seconds) > AIM_SECONDS:
-            print(f"  slow: {recovered[-1]}; {[f for f in faults.done if f.at > faults.done[-1].at - 40]}", flush=True)
+            print(f"  slow: {recovered[-1]}; probes failed so far: {probes.why}", flush=True)
+            for fault in faults.done[done:]:
+                print(
+                    f"    {fault.at:.0f} s: {fault.kind} {fault.target} {fault.detail} for {fault.seconds} s",
+                    flush=True,
+                )
     await asyncio.sleep(plan.end)
     growth.sample()
     after = await asyncio.to_thread(growth.counts)
@@ -154,7 +160,8 @@ async def chaos(network: LimitedNetwork, around: Around, load: Load, plan: Plan,
         "recovery_s": max(max(one.values()) for one in recovered),
         "leaked_files": sum(files.values()), "leaked_mb": round(sum(memory.values()), 1),
         "bugs": max(growth.bugs, len(logs.bugs)), "tracebacks": len(logs.tracebacks),
-        "not_back": not_back(network, before, after), "restarts": network.restarts,
+        "not_back": not_back(network, before, after) if plan.end >= CIRCUIT_SECONDS else None,
+        "restarts": network.restarts,
         "bytes": seen.bytes + probes.bytes, "control": {"fetches": calm[0], "failed": calm[1]},
         "probes": {"fetches": probes.fetches, "failed": probes.failed, "why": probes.why},
         "faults_by_kind": dict(Counter(f.kind for f in faults.done)), "recoveries_s": recovered,
@@ -221,7 +228,7 @@ def main() -> None:
     head = {"date": date.today().isoformat(), "quick": given.quick, "seed": given.seed, "minutes": minutes}
     RESULTS.write_text(json.dumps({**head, **result}, indent=1) + "\n")
     for what in ("what_wrong", "what_hung", "not_back"):
-        for line in result[what][:10]:
+        for line in (result[what] or ())[:10]:
             print(f"{what.removeprefix('what_')}: {line}")
     for line, count in result["log_lines"]:
         print(f"log: {count} x {line}")
