@@ -1,4 +1,4 @@
-"""Onion keys turn by the epoch clock and the view: in order, on disk first, neither skipped nor repeated by restarts."""
+"""Onion keys turn by the clock and the view: in order, on disk first, neither skipped nor repeated by restarts."""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ One file, so that a crash leaves the keys of before or of after a turn, never a 
     DATA/relay/onion.key    version 1 | period 8 | previous 32 | current 32 | next 32, secret, mode 0600
 
 A period has as many regular epochs as `relay.onion_key_epochs` says, and its number follows from the epoch alone: a
-restart neither skips nor repeats a turn. A clock that is ahead for a moment turns nothing: a key that went does not come
-back when the clock does, and until a new descriptor is in the views nobody could build a circuit here. At a turn the previous key goes: whoever takes the machine later can neither
-stand in for the relay under it nor open the CM of handshakes that were recorded.
+restart neither skips nor repeats a turn. A clock that is ahead for a moment turns nothing: a key that went does not
+come back when the clock does, and until a new descriptor is in the views nobody could build a circuit here. At a turn
+the previous key goes: whoever takes the machine later can neither stand in for the relay under it nor open the CM of
+handshakes that were recorded.
 
 The new file takes the old one's place in one step, and then the old one's blocks are overwritten with zeros before they
 are let go. That reaches the key on file systems that write in place (ext4 and xfs as they are by default), on a disk
