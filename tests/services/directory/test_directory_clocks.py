@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from phantomband.core.netdir import requests
 from phantomband_directory.parts import RelayFacts
 
 
@@ -109,5 +110,28 @@ def test_a_node_whose_clock_was_wrong_for_a_moment_stays_in_the_views(
         for other in range(4):
             assert f"n{node}" in network.names(other)
         assert not network.nodes[0].store.evidence
+
+    virtual(main())
+
+
+@pytest.mark.parametrize("node", [3, 4], ids=["a directory", "another node"])
+@pytest.mark.parametrize("step", [2 * 86400.0, -2 * 86400.0])
+def test_no_wait_lasts_as_long_as_a_clock_was_wrong(network_of: Any, virtual: Any, node: int, step: float) -> None:
+    """Gossip, the table and tries of newcomers go on when the clock is right again."""
+
+    async def main() -> None:
+        network = network_of(4)
+        network.start(*range(5))
+        await network.run_to(12)
+        network.clock_errors[node] = step
+        await asyncio.sleep(40)
+        network.clock_errors[node] = 0.0
+        await asyncio.sleep(12)
+        network.start(5)
+        asked, tried = len(network.calls), len(network.tries)
+        await asyncio.sleep(100)
+        kinds = {kind for source, _, kind, _ in network.calls[asked:] if source == node}
+        assert {requests.Kind.RECONCILE, requests.Kind.TABLE} <= kinds
+        assert node == 4 or (3, network.key(5).node_id) in network.tries[tried:]
 
     virtual(main())
