@@ -36,6 +36,13 @@ def test_a_guard_that_refuses_some_in_a_row_is_left_and_tried_again_later_and_la
     assert not health.left(OTHER, now)
 
 
+def test_refusals_of_one_burst_are_one_failure() -> None:
+    health = GuardHealth()
+    told = [health.built(GUARD, 0, 3, 100.0) for _ in range(50)]
+    assert told.count(True) == 1
+    assert not health.left(GUARD, 100.0 + REFUSED_SECONDS[0])
+
+
 def test_one_answer_in_between_is_enough() -> None:
     health = GuardHealth()
     assert not any(health.built(GUARD, answered, 3, 0.0) for answered in (0, 0, 0, 1) * 4)

@@ -102,7 +102,8 @@ class GuardHealth:
             self.totals[answered] += 1
         if not answered:
             record.refused += 1
-            return record.refused >= REFUSALS and self._refuses(record, now)
+            # What was on the way when it was left is of the same failure, and does not double the pause.
+            return record.refused >= REFUSALS and now >= record.until and self._refuses(record, now)
         record.refused = 0
         if answered == hops:
             record.stood += 1

@@ -168,7 +168,8 @@ class RelayService(Service):
         ring = self._parts.ring
         while True:
             try:
-                if ring.turn():
+                view = self._neighbours.view
+                if ring.turn(None if view is None else view.epoch):
                     self.key_turns += 1
                     self._parts.responder.accept(ring.keys.accepted)
                     self._handshakes.accept(ring.keys.accepted)

@@ -98,11 +98,13 @@ class DescriptorPool:
         return None if held is None else held[-1]
 
     def votable(self, now: float) -> Iterator[SignedDescriptor]:
-        """The newest usable one of each node that is not convicted, sorted by node id: what to vote for."""
+        """The newest usable one of each node that is not convicted, sorted by node id: what to vote for. One from the
+        future came while our clock was ahead, and nobody else has it."""
         for node_id in sorted(self._by_node):
             if self.is_convicted(node_id, now):
                 continue
-            usable = [one for one in self._by_node[node_id] if self.reached(one.descriptor)]
+            held = (one for one in self._by_node[node_id] if one.descriptor.published <= now + CLOCK_SKEW_SECONDS)
+            usable = [one for one in held if self.reached(one.descriptor)]
             if usable:
                 yield usable[-1]
 
