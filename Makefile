@@ -11,7 +11,7 @@ export UV_SYSTEM_CERTS ?= 1
 LOCK_INPUTS := pyproject.toml tools/lock.in
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-obfs4 check format bench bench-tor bench-mixing bench-profiles bench-anonymity bench-attacks bench-work bench-startup bench-directory bench-transports fuzz sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
+.PHONY: help setup demo test test-slow test-obfs4 check format bench bench-tor bench-mixing bench-profiles bench-anonymity bench-attacks bench-chaos bench-work bench-startup bench-directory bench-transports fuzz sim testnet-up testnet-down testnet-status protos lock wheels images compose-up compose-down compose-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench-transports: setup ## every transport: speed, CPU, beside other programs, o
 
 bench-attacks: setup ## attacks on a network with memory limits, beside honest users; QUICK=1 ends in about two minutes
 	@$(BIN)/python bench/attacks/run.py $(if $(QUICK),--quick) $(ARGS)
+
+bench-chaos: setup ## faults of every kind beside fetches, for half an hour; QUICK=1 ends in about three minutes
+	@$(BIN)/python bench/chaos/run.py $(if $(QUICK),--quick) $(ARGS)
 
 bench-anonymity: setup ## who can link whom: every figure of docs/explanation/anonymity.md; QUICK=1 ends in about a minute
 	@$(BIN)/python bench/anonymity/run.py $(if $(QUICK),--quick) $(ARGS)

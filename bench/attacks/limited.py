@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,6 +142,30 @@ class Process:
             self.running.send_signal(signal.SIGTERM)
 
 
+class Surroundings:
+    """Where the services run: the machine's own network, disk and clock, unless a bench makes others."""
+
+    hosts: Sequence[str] | None = None
+    """Addresses of the nodes; None: loopback."""
+
+    def before(self, layout: Layout, options: Options) -> None:
+        """Called before the first file of a node is written."""
+
+    def clients(self, layout: Layout, prepared: Prepared) -> Mapping[str, Path]:
+        """Configurations of the clients, by name."""
+        return {"client": layout.client_config}
+
+    def within(self, name: str, command: list[str]) -> list[str]:
+        """The command that runs a service in its place."""
+        return command
+
+    def environment(self, name: str) -> Mapping[str, str]:
+        return {}
+
+    def after(self) -> None:
+        """Called when all services have ended."""
+
+
 @dataclass
 class LimitedNetwork:
     """The network; `watch` runs in a thread."""
@@ -177,10 +201,19 @@ class LimitedNetwork:
         return {name: p.used() for name, p in self.processes.items()}
 
 
-def _processes(layout: Layout, options: Options, resolver: Path | None) -> Iterator[Process]:
+def _processes(
+    layout: Layout, options: Options, resolver: Path | None, clients: Mapping[str, Path], around: Surroundings
+) -> Iterator[Process]:
     sizes = limits()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PHANTOMBAND_")}
     tag = f"pb-bench-{os.getpid()}"
+
+    def process(name: str, kind: str, command: list[str]) -> Process:
+        named = name.replace(".", "-")
+        group = Group.make(f"{tag}-{named}", sizes[kind])
+        here = {**environment, **around.environment(name)}
+        return Process(name, kind, around.within(name, command), layout.log(named), sizes[kind], group, here)
+
     # The exits' own /etc/resolv.conf, as a container has it.
     other = [
         "unshare",
@@ -194,36 +227,49 @@ def _processes(layout: Layout, options: Options, resolver: Path | None) -> Itera
             command = [sys.executable, "-m", f"phantomband_{kind}", "--config", str(layout.node_config(name))]
             if kind == "relay" and resolver is not None:
                 command = [*other, "sh", *command]
-            group = Group.make(f"{tag}-{name}-{kind}", sizes[kind])
-            log = layout.log(f"{name}-{kind}")
-            yield Process(f"{name}.{kind}", kind, command, log, sizes[kind], group, environment)
-    command = [sys.executable, "-m", "phantomband_client", "--config", str(layout.client_config)]
-    group = Group.make(f"{tag}-client", sizes["client"])
-    yield Process("client", "client", command, layout.log("client"), sizes["client"], group, environment)
+            yield process(f"{name}.{kind}", kind, command)
+    for name, config in clients.items():
+        yield process(name, "client", [sys.executable, "-m", "phantomband_client", "--config", str(config)])
 
 
 @contextmanager
-def limited_network(root: Path, options: Options, resolver: Path | None) -> Iterator[LimitedNetwork]:
+def limited_network(
+    root: Path, options: Options, resolver: Path | None, around: Surroundings | None = None
+) -> Iterator[LimitedNetwork]:
     """A network under `root`. Args: resolver: a resolv.conf for the relays; None: the machine's."""
+    around = around or Surroundings()
     layout = Layout.at(root)
     layout.claim()
     layout.clear()
-    prepared = prepare(layout, options, time.time() + 4, os.urandom)
-    processes = {p.name: p for p in _processes(layout, options, resolver)}
-    network = LimitedNetwork(layout, options, prepared, processes)
-    for process in processes.values():
-        process.start()
-    watcher = threading.Thread(target=network.watch, daemon=True)
-    watcher.start()
     try:
+        around.before(layout, options)
+        prepared = prepare(layout, options, time.time() + 4, os.urandom, hosts=around.hosts)
+        clients = around.clients(layout, prepared)
+        processes = {p.name: p for p in _processes(layout, options, resolver, clients, around)}
+        with _running(LimitedNetwork(layout, options, prepared, processes)) as network:
+            yield network
+    finally:
+        around.after()
+        layout.remove_secrets()
+
+
+@contextmanager
+def _running(network: LimitedNetwork) -> Iterator[LimitedNetwork]:
+    processes = network.processes.values()
+    watcher = threading.Thread(target=network.watch, daemon=True)
+    try:
+        for process in processes:
+            process.start()
+        watcher.start()
         yield network
     finally:
         network.over.set()
-        watcher.join()
-        for process in processes.values():
+        if watcher.is_alive():
+            watcher.join()
+        for process in processes:
             process.stop()
         end = time.monotonic() + 5
-        for process in processes.values():
+        for process in processes:
             if process.running is not None:
                 try:
                     process.running.wait(max(0.1, end - time.monotonic()))
@@ -232,7 +278,6 @@ def limited_network(root: Path, options: Options, resolver: Path | None) -> Iter
                     process.running.wait()
             if process.group is not None:
                 process.group.remove()
-        layout.remove_secrets()
 
 
 def may_unshare() -> bool:

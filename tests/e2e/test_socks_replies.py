@@ -45,7 +45,7 @@ def test_a_target_that_does_not_answer(network: Network) -> None:
 
 def test_resolve(network: Network) -> None:
     assert resolve(network.socks, "localhost") in ("127.0.0.1", "::1")
-    assert resolve(network.socks, "127.0.0.1") == socket.gethostbyaddr("127.0.0.1")[0]
+    assert resolve(network.socks, "127.0.0.1") == "localhost"
     with pytest.raises(SocksFailed) as failed:
         resolve(network.socks, "no-such-name.invalid")
     assert failed.value.code == HOST_UNREACHABLE

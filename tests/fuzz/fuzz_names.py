@@ -20,9 +20,9 @@ from phantomband_relay.names import (
     MAX_ADDRESSES,
     SOURCE_LOOKUPS,
     Asker,
-    Cares,
     Names,
     NoAnswer,
+    _Channel,
 )
 from virtual import VirtualLoop
 
@@ -63,10 +63,10 @@ class Dns:
         self.asked.append(future)
         return future
 
-    def addresses(self, name: str, family: int) -> asyncio.Future[list[str]]:
+    def addresses(self, name: str) -> list[asyncio.Future[list[str]]]:
         if not name.isascii() or len(name) > 254:
             raise AssertionError("a name that is none was asked for")
-        return self._ask()
+        return [self._ask(), self._ask()]
 
     def name_of(self, address: str) -> asyncio.Future[list[str]]:
         return self._ask()
@@ -154,10 +154,13 @@ class World:
 
     async def read(self) -> None:
         """What c-ares says is read, and what the client would be sent of it can be read there."""
-        cares = Cares.__new__(Cares)
-        cares._loop, cares._channel = asyncio.get_running_loop(), Channel(self.decide)  # type: ignore[assignment]
+        channel = _Channel.__new__(_Channel)
+        channel._loop, channel._channel = asyncio.get_running_loop(), Channel(self.decide)  # type: ignore[assignment]
+        channel._watched, channel._timer, channel._closed = set(), None, False
         kind = self.decide.below(3)
-        future = cares.name_of("192.0.2.1") if kind == 2 else cares.addresses("a.test", (4, 6)[kind])
+        future: asyncio.Future[list[str]] = channel._loop.create_future()
+        record = (pycares.QUERY_TYPE_A, pycares.QUERY_TYPE_AAAA, pycares.QUERY_TYPE_PTR)[kind]
+        channel.query("a.test", record, future)
         try:
             async with asyncio.timeout(1.0):
                 found = await future

@@ -50,6 +50,17 @@ def test_a_key_of_another_size_is_refused_and_left_alone(tmp_path: Path, size: i
     assert path.read_bytes() == bytes(size)
 
 
+@pytest.mark.parametrize("zeros", [slice(0, 32), slice(16, 32), slice(0, 16), slice(8, 24)])
+def test_zeros_that_a_power_cut_left_are_no_key_that_everybody_knows(tmp_path: Path, zeros: slice) -> None:
+    path = tmp_path / "link"
+    damaged = bytearray(load_or_create(path, 32, Seeded(1)))
+    damaged[zeros] = bytes(len(damaged[zeros]))
+    write_whole(path, damaged)
+    with pytest.raises(UserError, match="damaged"):
+        load_or_create(path, 32, Seeded(1))
+    assert path.read_bytes() == damaged
+
+
 def test_a_directory_that_cannot_be_made_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Choose a directory"):

@@ -15,9 +15,11 @@ from phantomband.core.crypto.kem import encapsulate_untrusted
 from phantomband.core.errors import Bug, Forged, Malformed, Refused, UserError
 from phantomband.core.link import listen
 from phantomband.runtime.contained import Contained
+from phantomband.runtime.egress import UNCHARGED_BYTES
 from phantomband.runtime.link_driver import KEEPALIVE_SECONDS, LINK_BYTES, LinkDriver
 from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.shared import SharedAttempts
+from phantomband.transports.base import WRITE_HIGH_WATER
 from virtual import run_virtual
 from world import Seeded
 
@@ -134,10 +136,12 @@ def test_what_a_link_holds_is_charged_and_given_back() -> None:
         assert budget.used == LINK_BYTES
         listener.connection.congest()
         listener.driver.send(CELL * 100)
-        assert budget.used == LINK_BYTES + 100 * CELL_BYTES
+        below = listener.connection.buffered - UNCHARGED_BYTES
+        assert below > 0, "what the connection has not sent counts, too"
+        assert budget.used == LINK_BYTES + below + 100 * CELL_BYTES
         dialer.driver.send(encode(LINK_CIRCUIT, Command.DIRECTORY, b"\0\0\0\1\0" + (2036).to_bytes(2, "big")))
         listener.driver.received(dialer.connection.take())
-        assert budget.used == LINK_BYTES + 100 * CELL_BYTES + 2036
+        assert budget.used == LINK_BYTES + below + 100 * CELL_BYTES + 2036
         listener.connection.congest(False)
         listener.driver.writable()
         assert budget.used == LINK_BYTES + 2036
@@ -150,8 +154,10 @@ def test_what_a_link_holds_is_charged_and_given_back() -> None:
 
 def test_over_the_budget_the_largest_circuit_is_given_up_and_then_the_link() -> None:
     async def main() -> None:
-        _, listener = rig(LINK_BYTES + 100 * CELL_BYTES)
+        below = WRITE_HIGH_WATER + 1 - UNCHARGED_BYTES
+        _, listener = rig(LINK_BYTES + below + 100 * CELL_BYTES)
         listener.connection.congest()
+        assert listener.connection.buffered == WRITE_HIGH_WATER + 1
         large, small = CELL, encode(b"\0\0\0\2", Command.RELAY)
         listener.driver.send(large * 70)
         listener.driver.send(small * 29)

@@ -22,7 +22,10 @@ class FakeDns:
         """Names that were asked for, each once."""
         return list(dict.fromkeys(name for name, _ in self.asked))
 
-    def addresses(self, name: str, family: int) -> asyncio.Future[list[str]]:
+    def addresses(self, name: str) -> list[asyncio.Future[list[str]]]:
+        return [self.of_family(name, family) for family in (6, 4)]
+
+    def of_family(self, name: str, family: int) -> asyncio.Future[list[str]]:
         self.asked.append((name, family))
         future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         if name.endswith(".silent.test"):

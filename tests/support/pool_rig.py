@@ -79,7 +79,7 @@ class Rig:
     def built(self, guard: Any, answered: int, hops: int) -> None:
         self.outcomes.append(answered)
 
-    def collapsed(self, guard: Any) -> None:
+    def collapsed(self, guard: Any, path: Any) -> None:
         self.outcomes.append(-1)
 
     async def guard(self) -> Any:

@@ -45,7 +45,6 @@ class Running:
     started_at: float = 0.0
     due: float = 0.0
     """When it is to be started, while it does not run."""
-    last_code: int | None = None
     restarts: Restarts = field(default_factory=Restarts)
 
     @property
@@ -160,7 +159,6 @@ class Supervisor:
     def _ended(self, running: Running, code: int) -> None:
         now = time.monotonic()
         running.process = None
-        running.last_code = code
         self._changed = True
         if self._stopping is not None:
             return

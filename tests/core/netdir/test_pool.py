@@ -57,6 +57,17 @@ def test_only_usable_ones_are_voted_for(signed: Any) -> None:
     assert pool.newest_of(first.node_id) == second
 
 
+def test_what_a_clock_that_was_ahead_let_in_is_not_voted_for(signed: Any) -> None:
+    first = signed(1)
+    ahead = first.descriptor.published + 3600
+    later = signed(1, published=ahead, expires=ahead + 900)
+    pool = DescriptorPool()
+    pool.add(first, now_of(first))
+    pool.add(later, ahead + 1.0)
+    assert list(pool.votable(now_of(first))) == [first]
+    assert list(pool.votable(ahead + 1.0)) == [later]
+
+
 def test_two_for_one_time_convict(signed: Any) -> None:
     one, other = signed(1), signed(1, onion_key=b"x" * 32)
     honest = signed(2)

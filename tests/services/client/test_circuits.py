@@ -12,7 +12,8 @@ from phantomband.core.circuit.relay_types import RelayLimits
 from phantomband.core.errors import Refused
 from phantomband.core.profiles import FAST, STRONG
 from phantomband.core.stream.messages import EndReason, target
-from phantomband_client.circuits import BUILD_SECONDS, BUSY_SECONDS, ExitsBusy
+from phantomband_client.circuits import BUILD_SECONDS, ExitsBusy
+from phantomband_client.exits import BUSY_SECONDS
 from phantomband_client.managed import STREAMS_PER_CIRCUIT, Isolation
 from phantomband_client.turns import AHEAD_SECONDS, IDLE_SECONDS
 from pool_rig import WEB, Rig, idle, isolation, run
@@ -287,6 +288,18 @@ def test_an_exit_without_room_is_not_asked_again_for_a_while() -> None:
         assert rig.pool.made == made, "no circuit is built in vain"
         await asyncio.sleep(BUSY_SECONDS + 1)
         assert await rig.pool.get(isolation(), WEB) is not first
+
+    run(test)
+
+
+def test_what_fails_at_one_target_shuts_no_exit_to_streams_of_others() -> None:
+    async def test(rig: Rig) -> None:
+        first = await rig.pool.get(isolation(b"alice", "no-way.example"), WEB)
+        rig.pool.exit_failed(first, EndReason.RESOURCE)
+        other = await rig.pool.get(isolation(b"bob", "honest.example"), WEB)
+        assert other.path[-1].node_id == first.path[-1].node_id
+        with pytest.raises(ExitsBusy):
+            await rig.pool.get(isolation(b"alice", "no-way.example"), WEB)
 
     run(test)
 

@@ -36,6 +36,13 @@ def test_a_guard_that_refuses_some_in_a_row_is_left_and_tried_again_later_and_la
     assert not health.left(OTHER, now)
 
 
+def test_refusals_of_one_burst_are_one_failure() -> None:
+    health = GuardHealth()
+    told = [health.built(GUARD, 0, 3, 100.0) for _ in range(50)]
+    assert told.count(True) == 1
+    assert not health.left(GUARD, 100.0 + REFUSED_SECONDS[0])
+
+
 def test_one_answer_in_between_is_enough() -> None:
     health = GuardHealth()
     assert not any(health.built(GUARD, answered, 3, 0.0) for answered in (0, 0, 0, 1) * 4)
@@ -54,9 +61,9 @@ def test_a_guard_through_which_too_few_circuits_stand_is_left_for_long(answered:
 def test_circuits_that_end_after_they_were_built_count_too() -> None:
     health = GuardHealth()
     left = False
-    for _ in range(LEAST_BUILDS):
+    for i in range(LEAST_BUILDS):
         assert not health.built(GUARD, 3, 3, 1.0)
-        left = left or health.collapsed(GUARD, 1.0)
+        left = left or health.collapsed(GUARD, [NodeId(bytes((i,)) * 32)], 1.0)
     assert left
     assert health.totals == {COLLAPSED: LEAST_BUILDS}
 
@@ -98,3 +105,12 @@ def test_it_remembers_a_bounded_number() -> None:
         health.built(NodeId(i.to_bytes(32, "big")), 0, 3, 1.0)
     assert len(health._of) == MAX_GUARDS
     assert REFUSED_SECONDS[0] < REFUSED_SECONDS[1]
+
+
+def test_a_relay_that_dies_with_all_its_circuits_convicts_no_guard() -> None:
+    health = GuardHealth()
+    for i in range(200):
+        health.built(GUARD, 3, 3, 1.0)
+        assert not health.collapsed(GUARD, [OTHER, NodeId(bytes((i,)) * 32)], 1.0)
+    assert health.words(1.0) == ""
+    assert health.totals[COLLAPSED] == 200

@@ -75,7 +75,7 @@ class Pool:
                 loop.call_soon(handler.ended, what)
             else:
                 loop.call_soon(handler.connected, what)
-            return SimpleNamespace(end=lambda _: None, take=lambda _: None, write=lambda _: True)
+            return SimpleNamespace(may_read=True, end=lambda _: None, take=lambda _: None, write=lambda _: True)
 
         managed.circuit = SimpleNamespace(endpoint=SimpleNamespace(open=open_))
         return managed

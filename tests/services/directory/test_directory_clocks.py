@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from phantomband.core.netdir import requests
+from phantomband_directory.parts import RelayFacts
 
 
 def run(network_of: Any, virtual: Any, errors: dict[int, float]) -> tuple[dict[int, int], dict[int, str]]:
@@ -83,5 +85,53 @@ def test_a_machine_that_slept_votes_again_though_nobody_else_is_there(network_of
         epoch = network.genesis.clock.epoch_at(network.now() + 7200.0)
         assert min(network.view_epochs().values()) >= epoch - 1
         assert {node.service.status().clock for node in network.nodes.values()} == {""}
+
+    virtual(main())
+
+
+@pytest.mark.parametrize("node", [3, 4], ids=["a directory", "another node"])
+@pytest.mark.parametrize("step", [3600.0, 2 * 86400.0, -3600.0])
+def test_a_node_whose_clock_was_wrong_for_a_moment_stays_in_the_views(
+    network_of: Any, virtual: Any, node: int, step: float
+) -> None:
+    """What it signed by that clock is taken by nobody, so it signs anew as soon as the clock is right."""
+
+    async def main() -> None:
+        network = network_of(4)
+        network.start(*range(5))
+        await network.run_to(12)
+        assert f"n{node}" in network.names(0)
+        network.clock_errors[node] = step
+        await asyncio.sleep(6)
+        network.nodes[node].relay_facts = RelayFacts(bytes(31) + b"\x09", "accept *:80")  # signed twice by that clock
+        await asyncio.sleep(6)
+        network.clock_errors[node] = 0.0
+        await network.run_to(22)
+        for other in range(4):
+            assert f"n{node}" in network.names(other)
+        assert not network.nodes[0].store.evidence
+
+    virtual(main())
+
+
+@pytest.mark.parametrize("node", [3, 4], ids=["a directory", "another node"])
+@pytest.mark.parametrize("step", [2 * 86400.0, -2 * 86400.0])
+def test_no_wait_lasts_as_long_as_a_clock_was_wrong(network_of: Any, virtual: Any, node: int, step: float) -> None:
+    """Gossip, the table and tries of newcomers go on when the clock is right again."""
+
+    async def main() -> None:
+        network = network_of(4)
+        network.start(*range(5))
+        await network.run_to(12)
+        network.clock_errors[node] = step
+        await asyncio.sleep(40)
+        network.clock_errors[node] = 0.0
+        await asyncio.sleep(12)
+        network.start(5)
+        asked, tried = len(network.calls), len(network.tries)
+        await asyncio.sleep(100)
+        kinds = {kind for source, _, kind, _ in network.calls[asked:] if source == node}
+        assert {requests.Kind.RECONCILE, requests.Kind.TABLE} <= kinds
+        assert node == 4 or (3, network.key(5).node_id) in network.tries[tried:]
 
     virtual(main())

@@ -269,6 +269,7 @@ def test_what_is_remembered_is_bounded() -> None:
     assert not remembered.has(b"\0\0\0\0", 1.0)
     assert remembered.has((MAX_REMEMBERED + 9).to_bytes(4, "big"), 599.0)
     assert not remembered.has((MAX_REMEMBERED + 9).to_bytes(4, "big"), 600.0)
+    assert not remembered.has((MAX_REMEMBERED + 9).to_bytes(4, "big"), -86400.0), "a clock that was set back"
 
 
 def test_a_directory_of_a_public_network_knocks_at_no_private_door(network_of: Any, virtual: Any) -> None:

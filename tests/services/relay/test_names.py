@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from fake_names import FakeDns
@@ -158,7 +158,7 @@ def test_both_families_are_asked_at_once_and_a_silent_one_hides_nothing() -> Non
     async def main() -> None:
         rig = Rig()
         loop = asyncio.get_running_loop()
-        real = rig.dns.addresses
+        real = rig.dns.of_family
 
         def half(name: str, family: int) -> asyncio.Future[list[str]]:
             if family == 6:
@@ -166,7 +166,7 @@ def test_both_families_are_asked_at_once_and_a_silent_one_hides_nothing() -> Non
                 return loop.create_future()
             return real(name, family)
 
-        rig.dns.addresses = half  # type: ignore[method-assign]
+        rig.dns.of_family = half  # type: ignore[method-assign]
         found, seconds = await rig.ask(Asker("link"))
         assert found == ["192.0.2.1"]
         assert seconds == pytest.approx(0.05)
@@ -227,6 +227,8 @@ def test_only_host_names_are_asked(name: str, is_name: bool) -> None:
 class Server(asyncio.DatagramProtocol):
     """Answers A, AAAA and PTR; nothing to `silent`, SERVFAIL to `broken`, NXDOMAIN to `nowhere`."""
 
+    asked: ClassVar[list[bytes]] = []
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
 
@@ -237,6 +239,7 @@ class Server(asyncio.DatagramProtocol):
             at += 1 + query[at]
         (kind,) = struct.unpack(">H", query[at + 1 : at + 3])
         question = query[12 : at + 5]
+        self.asked.append(b".".join(labels))
         first = labels[0].lower()
         if first == b"silent":
             return
@@ -262,20 +265,36 @@ async def cares() -> AsyncIterator[Cares]:
         transport.close()
 
 
+async def both(dns: Cares, name: str) -> list[list[str]]:
+    """IPv6, IPv4."""
+    return await asyncio.gather(*dns.addresses(name))
+
+
 def test_the_library_asks_the_dns_and_says_what_it_said() -> None:
     async def main() -> None:
         async with cares() as dns, asyncio.timeout(20):
-            assert await dns.addresses("a.test", 4) == ["192.0.2.1"]
-            assert await dns.addresses("a.test", 6) == ["2001:db8::1"]
+            assert await both(dns, "a.test") == [["2001:db8::1"], ["192.0.2.1"]]
             assert await dns.name_of("192.0.2.1") == ["host.test"]
-            assert await dns.addresses("nowhere.test", 4) == []
-            assert await dns.addresses("a..b", 4) == []
+            assert await both(dns, "nowhere.test") == [[], []]
+            assert await both(dns, "a..b") == [[], []]
             with pytest.raises(NoAnswer):
-                await dns.addresses("broken.test", 4)
+                await both(dns, "broken.test")
             names = Names(dns)
             assert await names.addresses(Asker(1), "a.test", lambda: True) == ["2001:db8::1", "192.0.2.1"]
             assert names.under_way == 0
 
+    asyncio.run(main())
+
+
+def test_no_answer_is_kept_for_whoever_asks_next() -> None:
+    async def main() -> None:
+        async with cares() as dns, asyncio.timeout(20):
+            for _ in range(3):
+                assert await both(dns, "a.test") == [["2001:db8::1"], ["192.0.2.1"]]
+            assert Server.asked.count(b"a.test") == 6
+            assert not dns._channels
+
+    Server.asked.clear()
     asyncio.run(main())
 
 

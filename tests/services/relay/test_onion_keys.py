@@ -1,4 +1,4 @@
-"""Onion keys turn by the epoch clock: in order, on disk first, neither skipped nor repeated by restarts."""
+"""Onion keys turn by the clock and the view: in order, on disk first, neither skipped nor repeated by restarts."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def ring(path: Path, clock: Clock, seed: int = 1) -> KeyRing:
     return KeyRing(path, PERIODS, Seeded(seed), clock)
 
 
+def turn(held: KeyRing, clock: Clock) -> bool:
+    """As when the newest view is of the epoch that the clock says."""
+    return held.turn(EPOCHS.epoch_at(clock.now))
+
+
 def publics(keys: OnionKeys) -> tuple[bytes, bytes, bytes]:
     return keys.previous.public, keys.current.public, keys.next.public
 
@@ -74,36 +79,70 @@ def test_a_turn_moves_each_key_on_and_the_oldest_is_nowhere(path: Path, clock: C
     held = ring(path, clock)
     previous, current, following = publics(held.keys)
     secret = held.keys.previous.private_bytes()
-    assert not held.turn(), "not yet"
+    assert not turn(held, clock), "not yet"
     clock.now += PERIOD
-    assert held.turn()
+    assert turn(held, clock)
     assert publics(held.keys)[:2] == (current, following)
     assert publics(held.keys)[2] not in (previous, current, following)
     assert secret not in path.read_bytes()
-    assert not held.turn(), "once"
+    assert not turn(held, clock), "once"
     assert publics(ring(path, clock, seed=2).keys) == publics(held.keys)
 
 
-@pytest.mark.parametrize(("periods", "kept"), [(1, 2), (2, 1), (3, 0), (1000, 0)])
-def test_a_node_that_was_off_catches_up(path: Path, clock: Clock, periods: int, kept: int) -> None:
+@pytest.mark.parametrize(("periods", "kept"), [(1, 2), (2, 1), (3, 1), (1000, 1)])
+def test_a_node_that_was_off_catches_up_and_keeps_the_key_that_it_named_last(
+    path: Path, clock: Clock, periods: int, kept: int
+) -> None:
     before = publics(ring(path, clock).keys)
     clock.now += periods * PERIOD
     after = ring(path, clock, seed=2)
+    assert publics(after.keys) == before, "without a view nothing turns"
+    named = after.named.public
+    assert turn(after, clock)
     assert after.keys.period == periods
     assert publics(after.keys)[:kept] == before[3 - kept :]
     assert len(set(before) | set(publics(after.keys))) == 6 - kept
-    assert not after.turn()
+    assert named in publics(after.keys)
+    assert not turn(after, clock)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("step", [-48 * 3600.0, -3600.0, 3600.0, 48 * 3600.0])
+def test_a_clock_that_is_wrong_for_a_moment_lets_no_key_go(
+    path: Path, clock: Clock, step: float, restarts: bool
+) -> None:
+    clock.now += 1000 * PERIOD
+    held = ring(path, clock)
+    keys, epoch = publics(held.keys), EPOCHS.epoch_at(clock.now)
+    clock.now += step
+    held = ring(path, clock, seed=2) if restarts else held
+    assert not held.turn(None)
+    assert not held.turn(epoch), "the view knows better"
+    assert held.named.public in keys
+    clock.now -= step
+    assert not held.turn(epoch)
+    assert publics(held.keys) == publics(ring(path, clock, seed=3).keys) == keys
+
+
+def test_an_old_view_lets_no_key_go_either(path: Path, clock: Clock) -> None:
+    clock.now += 10 * PERIOD
+    held = ring(path, clock)
+    keys = publics(held.keys)
+    clock.now += PERIOD
+    assert not held.turn(EPOCHS.epoch_at(clock.now - 9 * PERIOD))
+    assert publics(held.keys) == keys
 
 
 def test_a_clock_that_steps_back_a_little_changes_nothing(path: Path, clock: Clock) -> None:
     clock.now += PERIOD
     held = ring(path, clock)
+    turn(held, clock)
     keys = publics(held.keys)
     clock.now -= PERIOD / 2
-    assert not held.turn()
+    assert not turn(held, clock)
     assert publics(ring(path, clock, seed=3).keys) == keys
     clock.now += PERIOD / 2
-    assert not held.turn(), "the turn has been made already"
+    assert not turn(held, clock), "the turn has been made already"
 
 
 def test_after_a_clock_far_in_the_future_turns_go_on_from_now(path: Path, clock: Clock) -> None:
@@ -111,10 +150,10 @@ def test_after_a_clock_far_in_the_future_turns_go_on_from_now(path: Path, clock:
     held = ring(path, clock)
     keys = publics(held.keys)
     clock.now -= 49 * PERIOD
-    held.turn()
+    turn(held, clock)
     assert publics(held.keys) == keys
     clock.now += PERIOD
-    assert held.turn()
+    assert turn(held, clock)
     assert publics(held.keys)[:2] == keys[1:]
 
 
@@ -127,7 +166,7 @@ def test_descriptors_name_the_key_of_the_next_epoch(path: Path, clock: Clock) ->
     assert coming is held.keys.next
     assert held.following is None
     clock.now += 60
-    held.turn()
+    turn(held, clock)
     assert held.named.public == held.keys.current.public == coming.public
 
 
@@ -140,7 +179,13 @@ def test_a_key_file_of_one_key_is_taken_over_as_the_current_one(path: Path, cloc
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [(b"x" * 31, "has 31 bytes"), (b"\x02" + bytes(FILE_BYTES - 1), "a later release")]
+    ("data", "message"),
+    [
+        (b"x" * 31, "has 31 bytes"),
+        (b"\x02" + b"x" * (FILE_BYTES - 1), "a later release"),
+        (bytes(FILE_BYTES), "is damaged"),
+        (b"\x01" + bytes(8) + b"x" * 64 + bytes(32), "is damaged"),
+    ],
 )
 def test_a_damaged_file_says_what_to_do(path: Path, clock: Clock, data: bytes, message: str) -> None:
     path.parent.mkdir(mode=0o700)
@@ -163,9 +208,9 @@ def test_a_disk_that_cannot_be_written_leaves_the_keys_and_it_is_tried_again(
     with monkeypatch.context() as patched:
         patched.setattr(onion_keys, "write_whole", full)
         with pytest.raises(UserError, match="No space left"):
-            held.turn()
+            turn(held, clock)
     assert publics(held.keys) == keys
-    assert held.turn()
+    assert turn(held, clock)
     assert publics(held.keys)[:2] == keys[1:]
 
 
@@ -174,7 +219,7 @@ def test_previous_current_and_next_are_answered_and_an_older_one_is_not(path: Pa
     older = held.keys.previous
     responder = Responder(NODE, held.keys.accepted, NETWORK_ID, ReplayCache())
     clock.now += PERIOD
-    held.turn()
+    turn(held, clock)
     responder.accept(held.keys.accepted)
     for seed, key in enumerate(held.keys.accepted):
         state, skin = client_start(RelayKeys(NODE, key.public), NETWORK_ID, HopNumber(1), b"", Seeded(seed))
@@ -198,7 +243,7 @@ def test_a_turn_forgets_nothing_of_the_keys_that_stay(path: Path, clock: Clock) 
     for skin in skins:
         responder.remember(skin)
     clock.now += PERIOD
-    held.turn()
+    turn(held, clock)
     responder.accept(held.keys.accepted)
     assert len(cache) == 2, "that of the retired key is forgotten"
     for skin in skins[1:]:
@@ -210,7 +255,7 @@ def test_the_blocks_of_keys_that_went_are_overwritten_in_place(path: Path, clock
     held = ring(path, clock)
     with path.open("rb") as before:
         clock.now += PERIOD
-        assert held.turn()
+        assert turn(held, clock)
         assert not any(before.read())
     assert len(path.read_bytes()) == FILE_BYTES
     assert publics(ring(path, clock).keys) == publics(held.keys)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +42,13 @@ class Prepared:
     http_port: int | None
 
 
-def prepare(layout: Layout, options: Options, now: float, random: RandomSource) -> Prepared:
+def prepare(
+    layout: Layout, options: Options, now: float, random: RandomSource, *, hosts: Sequence[str] | None = None
+) -> Prepared:
     """Writes everything into `layout`, whose directory is claimed and empty.
+
+    Args:
+        hosts: the nodes' IP addresses, if they are not all on loopback.
 
     Raises:
         UserError: a port or a directory cannot be had.
@@ -54,7 +59,10 @@ def prepare(layout: Layout, options: Options, now: float, random: RandomSource) 
     transports = TRANSPORTS if options.transport == "auto" else tuple(dict.fromkeys((*USUAL, options.transport)))
     ports = free_ports(transports * options.nodes)
     addresses = [
-        tuple(NodeAddress(t, LOOPBACK, ports[i * len(transports) + j]) for j, t in enumerate(transports))
+        tuple(
+            NodeAddress(t, hosts[i] if hosts else LOOPBACK, ports[i * len(transports) + j])
+            for j, t in enumerate(transports)
+        )
         for i in range(options.nodes)
     ]
     _genesis(layout, options, addresses, now, random)

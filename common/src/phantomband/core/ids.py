@@ -16,9 +16,6 @@ LinkId = NewType("LinkId", int)
 CircuitId = NewType("CircuitId", bytes)
 """Four bytes; a link's dialer picks ids with the top bit clear, the listener with it set. Zero names the link."""
 
-StreamId = NewType("StreamId", int)
-"""A stream of one circuit, 16 bits, 1 to 65,535, picked by the client."""
-
 HopNumber = NewType("HopNumber", int)
 """Position of a relay in a circuit, 1 (guard) to 8."""
 

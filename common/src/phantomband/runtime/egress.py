@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from phantomband.core.cell import CELL_BYTES, CIRCUIT_ID_BYTES, LINK_CIRCUIT
 from phantomband.core.link import Link
-from phantomband.transports.base import Buffer, Connection
+from phantomband.transports.base import WRITE_HIGH_WATER, Buffer, Connection
 
 CIRCUIT_CAP = 4096
 """Cells of one circuit that may wait for one link: 8 MiB, twice the largest congestion window."""
@@ -26,6 +26,10 @@ link's own queue as long as there is another: that would end the link, so a clie
 
 TURN_CELLS = 15
 """Most cells of one circuit sent in its turn: one full record."""
+
+UNCHARGED_BYTES = WRITE_HIGH_WATER // 4
+"""Of a connection's own buffer, 128 KiB: that much is no sign that the peer does not read. A gateway takes only so many
+links that all of these together have room."""
 
 WRITE_CELLS = 120
 """Cells sealed at once when a queue is drained: eight full records."""
@@ -91,6 +95,8 @@ class Egress:
             return
         self.cells_sent += len(cells) // CELL_BYTES
         self._connection.write(self._link.seal(cells))
+        if self._charged or self._connection.congested:
+            self.settle()
 
     def drain(self) -> None:
         """Sends what waits, circuits in turn, until the connection is congested."""
@@ -98,21 +104,23 @@ class Egress:
             batch = b"".join(self._take(WRITE_CELLS))
             self.cells_sent += len(batch) // CELL_BYTES
             self._connection.write(self._link.seal(batch))
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
-        """Says what waits now, if it is not what was said last."""
-        delta = self.waiting - self._charged
-        if delta:
-            self._charged = self.waiting
-            self._hold(delta * CELL_BYTES)
+    def settle(self) -> None:
+        """Says what waits now, here and in the connection, if it is not what was said last."""
+        held = self.waiting * CELL_BYTES + max(0, self._connection.buffered - UNCHARGED_BYTES)
+        if held != self._charged:
+            delta, self._charged = held - self._charged, held
+            self._hold(delta)
 
     def forget(self) -> None:
         """The link is no more: what waits is dropped."""
         self.stop()
         self._queues.clear()
         self.waiting = 0
-        self._settle()
+        if self._charged:
+            self._hold(-self._charged)
+            self._charged = 0
 
     def own_waiting(self) -> int:
         """Cells that wait in the link's own queue."""
@@ -125,7 +133,7 @@ class Egress:
         if longest is None:
             return False
         self._give_up(longest)
-        self._settle()
+        self.settle()
         return True
 
     def _longest(self) -> bytes | None:
@@ -148,7 +156,7 @@ class Egress:
             while at < limit and cells[at : at + CIRCUIT_ID_BYTES] == circuit:
                 at += CELL_BYTES
             self._append(circuit, cells[start:at])
-        self._settle()
+        self.settle()
 
     def _append(self, circuit: bytes, piece: bytes) -> None:
         queue = self._queues.get(circuit)

@@ -40,11 +40,16 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.close(folder)
 
 
+ZEROED = bytes(16)
+"""So many zeros in a row are in no key that was drawn. After a power cut a file system may give a file its size and zeros
+for bytes: taken as a key, it would be one that everybody knows."""
+
+
 def load_or_create(path: Path, size: int, random: RandomSource) -> bytes:
     """The secret in `path`; a new one of `size` random bytes if there is no such file.
 
     Raises:
-        UserError: others may read the file, or it is not a key of ours.
+        UserError: others may read the file, or it is not a key of ours, or it is damaged.
     """
     make_private(path.parent)
     if not path.exists():
@@ -54,6 +59,8 @@ def load_or_create(path: Path, size: int, random: RandomSource) -> bytes:
     secret = path.read_bytes()
     if len(secret) != size:
         raise UserError(f"{path}: has {len(secret)} bytes, a key has {size}. Restore it, or remove it for a new one")
+    if ZEROED in secret:
+        raise UserError(f"{path}: is damaged, zeros stand in it. Restore it, or remove it for a new one")
     return secret
 
 

@@ -390,6 +390,8 @@ class LinkDriver:
     def _watch(self) -> None:
         now = self._loop.time()
         self._timer = self._loop.call_later(KEEPALIVE_SECONDS / 2, self._timed, self._watch)
+        if self._egress is not None:
+            self._egress.settle()
         if now - self._last_in > IDLE_SECONDS or self._stalled(now):
             self.abort()
         elif now - self._last_out >= KEEPALIVE_SECONDS / 2 and not (self._egress is not None and self._egress.active):

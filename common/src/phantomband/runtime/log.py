@@ -1,4 +1,4 @@
-"""Logging: structlog to standard error, and the one type that may hold what must never be logged.
+"""Logging: structlog to standard error.
 
 No line has keys, payload, tokens, addresses or targets, at any level; no line is written for a single request, circuit
 or cell at info level or above: it would be a timing record.
@@ -33,20 +33,6 @@ class Sink(io.TextIOBase):
         except (OSError, ValueError):  # ValueError: closed
             self.lost += 1
         return len(text)
-
-
-class Scrubbed:
-    """Holds an address, target or path; prints as [scrubbed]."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __repr__(self) -> str:
-        return "[scrubbed]"
-
-    __str__ = __repr__
 
 
 def configure(service: str, level: str, form: str) -> structlog.stdlib.BoundLogger:

@@ -18,9 +18,10 @@ from pathlib import Path
 MACHINE_SHARE = 8
 """Without a limit, one service takes at most an eighth of the machine: a node has four, and is not alone."""
 
-HELD_SHARE = 3
-"""A third of the limit is for what peers make us hold. The interpreter and its code take 60 to 90 MB, a relay's worker
-40, buffers of libraries and the allocator's loss come on top; where services of a node share one group (systemd), two
+HELD_SHARE = 4
+"""A quarter of the limit is for what peers make us hold and is counted, and as much for what is bounded by numbers of
+links, connections and cells (docs/explanation/limits.md adds it up). The interpreter and its code take 60 to 90 MB, a
+relay's worker 40, the allocator's loss comes on top; and where all services of a node share one group (systemd), two
 of them, gateway and relay, hold for peers."""
 
 SMALLEST_BYTES = 32 * 1024 * 1024

@@ -105,7 +105,7 @@ class PacedEgress(Egress):
                 if not self._connection.congested:
                     self._send(count)
         finally:
-            self._settle()
+            self.settle()
             self._arm()
 
     def _send(self, count: int) -> None:

@@ -62,6 +62,19 @@ class Service(ABC):
         return {}
 
 
+class _Health:
+    """What `grpc.health.v1.Health` says, for "" and for each service that reflection names: watchers ask for either."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = ("", *names)
+        self.servicer = health.aio.HealthServicer()
+
+    async def say(self, status: int) -> None:
+        """All of them share one process, and so one state."""
+        for name in self._names:
+            await self.servicer.set(name, status)
+
+
 class _Status(node_pb2_grpc.StatusServicer):  # type: ignore[misc]
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -98,28 +111,26 @@ async def serve(service: Service, socket: Path, stop: asyncio.Event | None = Non
     async with AsyncExitStack() as stack:
         server = grpc.aio.server(options=SERVER_OPTIONS)
         status = _Status(service)
-        checks = health.aio.HealthServicer()
-        names = service.add_to(server)
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        names = [*service.add_to(server), "phantomband.Status", health.SERVICE_NAME, reflection.SERVICE_NAME]
+        checks = _Health(names)
+        health_pb2_grpc.add_HealthServicer_to_server(checks.servicer, server)
         node_pb2_grpc.add_StatusServicer_to_server(status, server)
-        reflection.enable_server_reflection(
-            [*names, "phantomband.Status", health.SERVICE_NAME, reflection.SERVICE_NAME], server
-        )
+        reflection.enable_server_reflection(names, server)
         bind(server, socket)
         await server.start()
         stack.push_async_callback(server.stop, 0.2)
 
         def ready() -> None:
             status.state = "serving"
-            stack.push_async_callback(checks.set, "", health_pb2.HealthCheckResponse.NOT_SERVING)
-            background.create_task(checks.set("", health_pb2.HealthCheckResponse.SERVING))
+            stack.push_async_callback(checks.say, health_pb2.HealthCheckResponse.NOT_SERVING)
+            background.create_task(checks.say(health_pb2.HealthCheckResponse.SERVING))
 
-        await checks.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        await checks.say(health_pb2.HealthCheckResponse.NOT_SERVING)
         async with asyncio.TaskGroup() as background:
             work = background.create_task(service.run(ready))
             await _first(stopped.wait(), work)
             status.state = "draining"
-            await checks.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+            await checks.say(health_pb2.HealthCheckResponse.NOT_SERVING)
             if not work.done():
                 try:
                     async with asyncio.timeout(DRAIN_SECONDS):

@@ -7,7 +7,7 @@ before its first cell leaves, or when one that was built for nobody is taken, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from phantomband.core.circuit.client import ClientCircuit
@@ -22,6 +22,7 @@ from phantomband.core.profiles import FAST, Profile, mean_delay
 from phantomband.core.stream.messages import EndReason, Target
 from phantomband.runtime.shared import SharedAttempts
 
+from phantomband_client.exits import BusyExits
 from phantomband_client.guard_link import GuardLink
 from phantomband_client.managed import Isolation, Managed
 from phantomband_client.turns import Turns
@@ -31,9 +32,6 @@ BUILD_SECONDS = 10.0
 
 SWEEP_SECONDS = 1.0
 """How often circuits that are over are looked for."""
-
-BUSY_SECONDS = 10.0
-"""An exit that had no room for a stream is not chosen for so long."""
 
 BUILD_RETRIES = 6
 """Circuits tried for one stream before it fails."""
@@ -60,8 +58,8 @@ class Paths(Protocol):
     def built(self, guard: GuardLink, answered: int, hops: int) -> None:
         """A circuit of `hops` relays through `guard` was built, or failed after `answered` of them had answered."""
 
-    def collapsed(self, guard: GuardLink) -> None:
-        """A circuit that had been built was ended by the network."""
+    def collapsed(self, guard: GuardLink, path: Sequence[ViewEntry]) -> None:
+        """A circuit over `path` that had been built was ended by the network."""
 
     def choose(
         self, guard: GuardLink, port: int, address: str | None, exclude: frozenset[NodeId]
@@ -99,7 +97,7 @@ class CircuitPool:
         self._loop = asyncio.get_running_loop()
         self._number = 0
         self._kick = asyncio.Event()
-        self._busy: dict[NodeId, float] = {}
+        self._busy = BusyExits()
         self._identity = 0
         """Raised by `new_identity`: attempts from before are not for streams from after."""
         self._spare: asyncio.Future[None] = self._loop.create_future()
@@ -142,9 +140,10 @@ class CircuitPool:
         """One that was built ahead, or a new one, for this isolation and none else."""
         while True:
             now = self._loop.time()
+            busy = self._busy.of(isolation, now)
             for managed in self.circuits.values():
                 spare = managed.isolation is None and managed.open and self._turns.fresh(managed, now)
-                if spare and managed.serves(port, address):
+                if spare and managed.path[-1].node_id not in busy and managed.serves(port, address):
                     managed.isolation = isolation
                     self._kick.set()
                     return self._used(managed)
@@ -170,16 +169,17 @@ class CircuitPool:
         if reason is EndReason.RESOLVE_FAILED and self._turns.planned:
             return
         self._turns.retire(managed, self._loop.time())
-        if reason is EndReason.RESOURCE:  # new circuits end elsewhere for a while
-            self._busy[managed.path[-1].node_id] = self._loop.time() + BUSY_SECONDS
+        if reason is EndReason.RESOURCE and managed.isolation is not None:  # its new circuits end elsewhere for a while
+            self._busy.refused(managed.isolation, managed.path[-1].node_id, self._loop.time())
 
-    def _choose(self, guard: GuardLink, port: int, address: str | None) -> tuple[ViewEntry, ...]:
-        now = self._loop.time()
-        self._busy = {node: until for node, until in self._busy.items() if until > now}
-        if not self._busy:
+    def _choose(
+        self, guard: GuardLink, port: int, address: str | None, isolation: Isolation | None
+    ) -> tuple[ViewEntry, ...]:
+        busy = self._busy.of(isolation, self._loop.time())
+        if not busy:
             return self._paths.choose(guard, port, address, frozenset())
         try:
-            return self._paths.choose(guard, port, address, frozenset(self._busy))
+            return self._paths.choose(guard, port, address, busy)
         except Refused:
             self._paths.choose(guard, port, address, frozenset())
             raise ExitsBusy("every exit that allows this target has no room now") from None
@@ -209,7 +209,7 @@ class CircuitPool:
         """Args: isolation: whom it is for; None: it is built ahead, for whoever comes first."""
         self._make_room()
         guard = await self._paths.guard()
-        path = self._choose(guard, port, address)
+        path = self._choose(guard, port, address, isolation)
         self._number += 1
         managed = Managed(path, guard, self._number, self._loop.time(), isolation)
         self._turns.born(managed)
@@ -347,7 +347,7 @@ class CircuitPool:
         managed.guard.forget(circuit)
         if managed.guard.up and not managed.guard.resetting and not managed.ours:
             if managed.usable:
-                self._paths.collapsed(managed.guard)
+                self._paths.collapsed(managed.guard, managed.path)
             elif circuit.answered < len(circuit.path):
                 self._paths.built(managed.guard, circuit.answered, len(circuit.path))
         if circuit.loops.out:

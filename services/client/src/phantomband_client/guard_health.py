@@ -23,6 +23,7 @@ Nothing of this is stored, and times are those of the event loop.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from phantomband.core.ids import NodeId
@@ -49,6 +50,9 @@ BIASED_SECONDS = (3600.0, 86_400.0)
 
 COLLAPSED = -1
 """In place of a hop: the circuit had been built, and the network ended it."""
+
+TOGETHER_SECONDS = 10.0
+"""Circuits with a relay in common that collapse within this time count once."""
 
 MAX_GUARDS = 256
 """Guards of which something is remembered (a sample has 20, each profile one; bridges 64); 200 bytes each."""
@@ -88,6 +92,8 @@ class GuardHealth:
         self.totals: Counter[int] = Counter()
         """Failed circuits of all guards, by the number of relays that had answered, or `COLLAPSED`."""
         self._of: dict[NodeId, _Record] = {}
+        self._died: dict[NodeId, float] = {}
+        """Relays of circuits that collapsed lately: as many as circuits have relays."""
 
     def built(self, guard: NodeId, answered: int, hops: int, now: float) -> bool:
         """A circuit of `hops` relays was built, or failed after `answered` had answered. Whether it is left now."""
@@ -96,7 +102,8 @@ class GuardHealth:
             self.totals[answered] += 1
         if not answered:
             record.refused += 1
-            return record.refused >= REFUSALS and self._refuses(record, now)
+            # What was on the way when it was left is of the same failure, and does not double the pause.
+            return record.refused >= REFUSALS and now >= record.until and self._refuses(record, now)
         record.refused = 0
         if answered == hops:
             record.stood += 1
@@ -105,10 +112,19 @@ class GuardHealth:
             return False
         return self._failed(record, answered, now)
 
-    def collapsed(self, guard: NodeId, now: float) -> bool:
-        """A circuit that had been built was ended by the network. Whether the guard is left now."""
-        record = self._record(guard)
+    def collapsed(self, guard: NodeId, others: Iterable[NodeId], now: float) -> bool:
+        """A circuit that had been built was ended by the network. Whether the guard is left now.
+
+        Args: others: the relays behind the guard. One that dies takes all its circuits with it: that counts once.
+        """
         self.totals[COLLAPSED] += 1
+        self._died = {node: at for node, at in self._died.items() if now < at + TOGETHER_SECONDS}
+        behind = list(others)
+        known = any(node in self._died for node in behind)
+        self._died.update((node, now) for node in behind)
+        if known:
+            return False
+        record = self._record(guard)
         record.stood = max(0.0, record.stood - 1)
         return self._failed(record, COLLAPSED, now)
 

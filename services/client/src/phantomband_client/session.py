@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -238,9 +238,10 @@ class Session:
         """For the pool: counts a circuit by its guard, and by the hop at which it failed."""
         self._judge(left=self._network.health.built(guard.node_id, answered, hops, self._now()))
 
-    def collapsed(self, guard: GuardLink) -> None:
+    def collapsed(self, guard: GuardLink, path: Sequence[ViewEntry]) -> None:
         """For the pool: a circuit that had been built was ended by the network."""
-        self._judge(left=self._network.health.collapsed(guard.node_id, self._now()))
+        others = [entry.node_id for entry in path[1:]]
+        self._judge(left=self._network.health.collapsed(guard.node_id, others, self._now()))
 
     def _judge(self, *, left: bool) -> None:
         if left:  # the next circuit that is built asks for a guard: see `guard`

@@ -1,7 +1,7 @@
 """The node's own descriptor: made from what gateway and relay say, signed, handed to every genesis directory.
 
-It is signed anew when a key, address or policy changes, and after half its lifetime; and handed in again
-when a view comes that lacks this node or has other keys of it.
+It is signed anew when a key, address or policy changes, after half its lifetime, and when our clock was ahead when it
+was signed; and handed in again when a view comes that lacks this node or has other keys of it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ class Announcer:
         self._parts, self._peers, self._now, self._random = parts, peers, now, random
         self._accept, self._stamps = accept, stamps
         self._index = genesis.index_of(key.node_id)
-        # A time ahead of what others take was never taken, and would keep us out until it comes.
-        self._published = published if published <= now() + CLOCK_SKEW_SECONDS else -1
+        self._published = published
         self._facts: Facts | None = None
         self._taken_by: dict[int, bytes] = {}
         self._wake = {i: asyncio.Event() for i in range(genesis.size) if i != self._index}
@@ -108,14 +107,20 @@ class Announcer:
             except Refused:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            if facts != self._facts or self._half_gone():
+            if facts != self._facts or self._due():
                 self._renew(facts)
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _half_gone(self) -> bool:
-        """Whether half the descriptor's lifetime is over."""
+    def _due(self) -> bool:
+        """Whether half the descriptor's lifetime is over, or it was signed while our clock was ahead."""
         descriptor = None if self.current is None else self.current.descriptor
-        return descriptor is None or self._now() >= (descriptor.published + descriptor.expires) / 2
+        if descriptor is None or self._ahead(descriptor.published):
+            return True
+        return self._now() >= (descriptor.published + descriptor.expires) / 2
+
+    def _ahead(self, published: int) -> bool:
+        """Whether nobody takes it yet: to go on from that time would keep us out of the views until it comes."""
+        return published > self._now() + CLOCK_SKEW_SECONDS
 
     def _renew(self, facts: Facts) -> None:
         try:
@@ -129,10 +134,10 @@ class Announcer:
 
     def _describe(self, gateway: GatewayFacts, relay: RelayFacts) -> Descriptor:
         settings = self._settings
-        # One second more than the one before, so that the order is clear even when keys change twice a
-        # second.
+        # One second more than the one before, so that the order is clear even when keys change twice a second. Of those
+        # that were signed while our clock was ahead nobody knows.
         before = self._published if self.current is None else self.current.descriptor.published
-        published = max(int(self._now()), before + 1)
+        published = max(int(self._now()), -1 if self._ahead(before) else before + 1)
         return Descriptor(
             network_id=self._genesis.network_id,
             identity=self._key.public.raw,

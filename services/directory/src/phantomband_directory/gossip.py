@@ -86,7 +86,7 @@ class Remembered:
             self._until.popitem(last=False)
 
     def has(self, key: bytes, now: float) -> bool:
-        return self._until.get(key, 0.0) > now
+        return now < self._until.get(key, 0.0) <= now + FORGET_SECONDS  # later: the clock was set back meanwhile
 
 
 class Gossip:
@@ -214,7 +214,8 @@ class Gossip:
 
     async def _wait(self) -> None:
         self._news.clear()
-        begun = self._now()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         wait = self._jittered(self._period * self._quiet)
         try:
             async with asyncio.timeout(wait):
@@ -222,7 +223,7 @@ class Gossip:
         except TimeoutError:
             return
         soon = self._jittered(self._period)
-        await asyncio.sleep(max(0.0, min(begun + wait, begun + soon) - self._now()))
+        await asyncio.sleep(max(0.0, min(begun + wait, begun + soon) - loop.time()))
 
     def _draw(self) -> Contact | None:
         now = self._now()

@@ -47,6 +47,7 @@ class Reach:
     """Of one certifying directory.
 
     Args:
+        now: monotonic seconds: a clock that was ahead for a moment must not put off the next try.
         news: called when a node was reached for the first time, or elsewhere.
     """
 

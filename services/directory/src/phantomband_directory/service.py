@@ -119,8 +119,8 @@ class DirectoryService:
         reach = None
         if self._council is not None:
             reach = Reach(
-                genesis, self._reachability, self._network, self._now, self._random, self._node_reached,
-                self._contained,
+                genesis, self._reachability, self._network, asyncio.get_running_loop().time, self._random,
+                self._node_reached, self._contained,
             )  # fmt: skip
             reach.begin(self._desk.remembered, self._pool)
         self._spread.take_set(genesis, reach)

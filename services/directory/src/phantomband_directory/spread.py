@@ -265,7 +265,7 @@ class Spread:
         await asyncio.sleep(PATIENCE_SECONDS * uniform_below(1024, self._random) / 1024)
 
     async def _upkeep(self) -> None:
-        saved_contacts = self._now()
+        saved_contacts = asyncio.get_running_loop().time()
         ahead, settled = self._ahead(), 0.0
         while True:
             await asyncio.sleep(UPKEEP_SECONDS)
@@ -277,8 +277,8 @@ class Spread:
             if self._reach is not None:
                 held = {one.node_id for one in self._pool.newest()}
                 self._reach.machine.retain(held | self._members.keys() | self._directories.keys())
-            due = now >= saved_contacts + CONTACTS_SECONDS
+            due = monotonic >= saved_contacts + CONTACTS_SECONDS
             if due:
-                saved_contacts = now
+                saved_contacts = monotonic
                 self._table.search()
             self._storage.flush(self._table.saved() if due else None)

@@ -50,6 +50,9 @@ MAX_IN_FLIGHT = 128
 MAX_RECORDS = 2048
 """Records held: 12 MB of usual size, 28 MB at most."""
 
+JUMP_SECONDS = 60.0
+"""Wall and monotonic time that part by more between two looks: the table begins anew, with the contacts it had."""
+
 MAX_SLEEP_SECONDS = 5.0
 ANY = 1 << 30
 """No limit: the nodes of a test network share an address."""
@@ -154,11 +157,15 @@ class TableDriver:
             return
         place = Place(own.signed.node_id, descriptor.link_key, address.ip.packed, address.port)
         if self._node is None or self._node.own != place:
-            self._remembered = self.contacts
-            parameters = TEST_NETWORK if self._test_network else PUBLIC
-            self._node = DirectoryNode(place, self._prover, self._verify, self._random, parameters, self._now())
-            self._joined = 0.0
+            self._make(place)
         self._changed.set()
+
+    def _make(self, own: Place) -> None:
+        self._remembered = self.contacts
+        parameters = TEST_NETWORK if self._test_network else PUBLIC
+        self._node = DirectoryNode(own, self._prover, self._verify, self._random, parameters, self._now())
+        self._joined = self._publish_from = 0.0
+        self._published = (b"", 0.0, 0)
 
     def answer_untrusted(self, message: bytes, peer: bytes, ip: bytes) -> bytes | None:
         """Serves a request of the table.
@@ -195,8 +202,15 @@ class TableDriver:
 
     async def run(self) -> None:
         """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        ahead = self._now() - loop.time()
         while True:
             self._changed.clear()
+            if abs(self._now() - loop.time() - ahead) > JUMP_SECONDS:
+                # What was begun by a clock that is ahead would wait until that time has come.
+                ahead = self._now() - loop.time()
+                if self._node is not None:
+                    self._make(self._node.own)
             node, now = self._node, self._now()
             if node is not None:
                 self._step(node, now)

@@ -25,6 +25,7 @@ from phantomband.proto import gateway_pb2, gateway_pb2_grpc
 from phantomband.runtime import frames
 from phantomband.runtime.contained import Contained
 from phantomband.runtime.contained_edges import watch_callbacks
+from phantomband.runtime.egress import UNCHARGED_BYTES
 from phantomband.runtime.frames import Frame
 from phantomband.runtime.lane.base import HIGH_WATER, Buffer, Driver, LanePeer, LaneReceiver
 from phantomband.runtime.lane.client import LaneClient
@@ -89,7 +90,7 @@ class GatewayService(Service):
         self._parts = parts
         self.links = Links(
             parts.network_id, parts.node_id, parts.key, parts.transports, parts.random, self,
-            parts.max_links, parts.max_pending, parts.pacing, parts.listed,
+            min(parts.max_links, self.budget.limit // UNCHARGED_BYTES), parts.max_pending, parts.pacing, parts.listed,
             contained=self.contained, budget=self.budget, paddings=self.paddings,
         )  # fmt: skip
         self.calls = DirectoryCalls(parts.directory, self.links, self.contained)

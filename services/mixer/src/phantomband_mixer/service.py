@@ -63,6 +63,16 @@ def strategy(section: MixerSection, random: RandomSource, phase: float = 0.0) ->
             assert_never(unknown)
 
 
+OUTPUT_SHARE = 0.5
+"""What was released and waits for the gateway may be half as much again as what the strategy holds."""
+
+
+def most_cells(configured: int, room: int) -> int:
+    """Cells that the strategy may hold, so that with those released, at most half as many again, they fit in `room`
+    bytes twice: what is held is counted at most doubled by pieces and the allocator."""
+    return max(1024, min(configured, int(2 * room / ((2 + OUTPUT_SHARE) * CELL_BYTES))))
+
+
 class MixerService(Service):
     """Runs one strategy between two lanes."""
 

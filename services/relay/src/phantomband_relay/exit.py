@@ -136,12 +136,14 @@ class Exit:
         handler.circuit.forget(handler)
 
     def room(self, held: int) -> bool:
-        """Whether a circuit that has so many connections may have another: it may take half of those that are free.
+        """Whether a circuit that has so many connections may have another: it may take half of those that are free,
+        and the last eighth of the memory budget is for what connections hold, not for new ones.
 
         So circuits that take what they can leave room for those that come ("dynamic thresholds", Choudhury and Hahne,
         IEEE/ACM Transactions on Networking 6(2), 1998).
         """
-        free = self.rules.max_connections - len(self.open)
+        memory = (self.budget.limit - self.budget.limit // 8 - self.budget.used) // CONNECTION_BYTES
+        free = min(self.rules.max_connections - len(self.open), memory)
         return free > 0 and held <= free // 2
 
     # ---- connecting ----------------------------------------------------------------------------------------------
@@ -236,6 +238,8 @@ class Exit:
     async def _reverse(self, stream: Stream, asker: Asker, address: str) -> list[Answer]:
         if not self.rules.may_know(address):
             return []
+        if ipaddress.ip_address(address).is_loopback:
+            return [Answer(Kind.NAME, "localhost", ANSWER_TTL)]
         names = await self.names.name_of(asker, address, lambda: stream.open)
         # Whoever owns the address writes what this name is: it must not break our encoder nor the client's decoder.
         return [Answer(Kind.NAME, n, ANSWER_TTL) for n in names if n.isascii() and is_name(n.encode())][:1]
@@ -301,7 +305,7 @@ class CircuitExit:
 
     def _start(self, stream: Stream, work: Callable[[Stream, ExitStream], Coroutine[Any, Any, None]]) -> StreamHandler:
         handler = ExitStream(self, stream, self._exit.closed)
-        if not self._spend() or not self._exit.room(len(self._handlers)) or self._exit.budget.over:
+        if not self._spend() or not self._exit.room(len(self._handlers)):
             self._exit.counters.refused += 1
             stream.end(EndReason.RESOURCE)
             return handler

@@ -1,13 +1,13 @@
 """Names that exits look up: asked of the exit's own DNS servers by c-ares, fairly, with an end, and of nobody else.
 
 The system's resolver blocks a thread for as long as a name's server says nothing (10 s and more), so sixteen such
-names stopped all others. Here a lookup holds no thread and ends after 5 s, and what waits is bounded and shared:
+names stopped all others. Here a lookup ends after 5 s, and what waits is bounded and shared:
 
-- a circuit has 16 lookups under way, fewer while its names' servers do not answer; a source (the link that its circuits
-  come over) has 128, all together 512. More wait: sources in turn, and each source's circuits in turn.
+- a circuit has 16 lookups under way, fewer while its names' servers do not answer; a source (where its circuits come
+  from) has 64, all together 256. More wait: sources in turn, and each source's circuits in turn.
 - a name that failed is not asked again for a while *for the same source*: a memory for all would tell everybody what
-  others looked for. Good answers are kept for nobody here; whoever times answers may still learn what the DNS server
-  has in its cache.
+  others looked for. Good answers are kept for nobody; whoever times answers may still learn what the DNS server has in
+  its cache.
 
 The search list and the hosts file of the machine are not used: they name the operator's network.
 """
@@ -19,17 +19,19 @@ import ipaddress
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
 from typing import Protocol
 
 import pycares
 
 CIRCUIT_LOOKUPS = 16
-SOURCE_LOOKUPS = 128
-ALL_LOOKUPS = 512
-"""Lookups under way, each of two queries. At c-ares' 1 to 2 KB a query all of them hold about 2 MB."""
+SOURCE_LOOKUPS = 64
+ALL_LOOKUPS = 256
+"""Lookups under way, each with a channel and its sockets: some 10 KB."""
 
 TRY_SECONDS, TRIES = 1.5, 2
+TICK_SECONDS = 0.01
+"""c-ares is not asked more often what it waits for."""
+
 LOOKUP_SECONDS = 5.0
 """A lookup without an answer has failed: two tries, the second twice as long."""
 
@@ -57,8 +59,8 @@ class NoAnswer(Exception):
 class Dns(Protocol):
     """Who is asked. A query always ends, by an answer or `NoAnswer`."""
 
-    def addresses(self, name: str, family: int) -> asyncio.Future[list[str]]:
-        """Args: family: 4 or 6. Empty: no such name, or none of that family."""
+    def addresses(self, name: str) -> Sequence[asyncio.Future[list[str]]]:
+        """IPv6 addresses, and IPv4 addresses. Empty: no such name, or none of that family."""
 
     def name_of(self, address: str) -> asyncio.Future[list[str]]:
         """What PTR records say."""
@@ -121,8 +123,7 @@ class Names:
         key = (asker.source, name.rstrip(".").lower())
         if self._failed_lately(key) or not await self._turn(asker, wanted):
             return []
-        queries = [self._dns.addresses(name, family) for family in (6, 4)]
-        return await self._answered(asker, queries, key)
+        return await self._answered(asker, self._dns.addresses(name), key)
 
     async def name_of(self, asker: Asker, address: str, wanted: Callable[[], bool]) -> list[str]:
         """Names of an address, as its owner wrote them: anything may stand there."""
@@ -273,29 +274,73 @@ def _said(data: object) -> str:
 
 
 class Cares:
-    """The DNS servers of this machine (resolv.conf, followed when it changes) by c-ares, in a thread of its own.
+    """The DNS servers of this machine (resolv.conf, read for each lookup) by c-ares.
 
     Args: servers: others, such as "127.0.0.1:5353".
     """
 
     def __init__(self, servers: Sequence[str] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._channel = pycares.Channel(timeout=TRY_SECONDS, tries=TRIES, servers=servers)
+        self._servers = servers
+        self._channels: set[_Channel] = set()
 
     def close(self) -> None:
-        self._channel.close()
+        for channel in list(self._channels):
+            self._over(channel)
 
-    def addresses(self, name: str, family: int) -> asyncio.Future[list[str]]:
-        kind = pycares.QUERY_TYPE_A if family == 4 else pycares.QUERY_TYPE_AAAA
-        return self._query(name, kind)
+    def addresses(self, name: str) -> Sequence[asyncio.Future[list[str]]]:
+        return self._queries(name, pycares.QUERY_TYPE_AAAA, pycares.QUERY_TYPE_A)
 
     def name_of(self, address: str) -> asyncio.Future[list[str]]:
-        pointer = ipaddress.ip_address(address).reverse_pointer
-        return self._query(pointer, pycares.QUERY_TYPE_PTR)
+        return self._queries(ipaddress.ip_address(address).reverse_pointer, pycares.QUERY_TYPE_PTR)[0]
 
-    def _query(self, name: str, kind: int) -> asyncio.Future[list[str]]:
-        future: asyncio.Future[list[str]] = self._loop.create_future()
-        future.add_done_callback(lambda f: f.cancelled() or f.exception())
+    def _queries(self, name: str, *kinds: int) -> Sequence[asyncio.Future[list[str]]]:
+        """One for each type, over one channel that is closed when all have ended."""
+        futures: list[asyncio.Future[list[str]]] = [self._loop.create_future() for _ in kinds]
+        for future in futures:
+            future.add_done_callback(lambda f: f.cancelled() or f.exception())
+        try:
+            channel = _Channel(self._loop, self._servers)
+        except pycares.AresError:  # no memory, or resolv.conf cannot be read
+            for future in futures:
+                future.set_exception(NoAnswer())
+            return futures
+        self._channels.add(channel)
+        left = len(futures)
+
+        def ended(_: asyncio.Future[list[str]]) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                self._over(channel)
+
+        for future, kind in zip(futures, kinds, strict=True):
+            future.add_done_callback(ended)
+            channel.query(name, kind, future)
+        return futures
+
+    def _over(self, channel: _Channel) -> None:
+        self._channels.discard(channel)
+        channel.close()
+
+
+class _Channel:
+    """One lookup's: c-ares over sockets that the event loop watches.
+
+    Not one for all: c-ares keeps what a channel was answered, for as long as its sender says and without a bound, and
+    `pycares` cannot tell it not to. So a client could fill the memory with names of its own, and time what others had
+    asked for. Sockets, and ports, of its own also make a lookup's answers harder to forge (RFC 5452).
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, servers: Sequence[str] | None) -> None:
+        self._loop = loop
+        self._watched: set[int] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._channel = pycares.Channel(timeout=TRY_SECONDS, tries=TRIES, servers=servers, sock_state_cb=self._watch)
+
+    def query(self, name: str, kind: int, future: asyncio.Future[list[str]]) -> None:
+        """Asks; the future gets the answers of this type."""
 
         def done(result: pycares.DNSResult | None, error: int | None) -> None:
             if future.done():
@@ -310,12 +355,50 @@ class Cares:
             else:
                 future.set_exception(NoAnswer())
 
-        def from_thread(result: pycares.DNSResult | None, error: int | None) -> None:
-            with suppress(RuntimeError):  # the loop is closed: the process ends
-                self._loop.call_soon_threadsafe(done, result, error)
-
         try:
-            self._channel.query(name, kind, callback=from_thread)
+            self._channel.query(name, kind, callback=done)
         except pycares.AresError as e:  # said here as well as, for some errors, by the callback
             done(None, e.args[0])
-        return future
+        self._await_time_out()
+
+    def close(self) -> None:
+        """Nothing is watched any more; what has not ended does not matter."""
+        if self._closed:
+            return
+        self._closed = True  # from now on the library, which ends in a thread of its own, tells us nothing
+        for number in list(self._watched):
+            self._forget(number)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._channel.close()
+
+    def _watch(self, number: int, readable: bool, writable: bool) -> None:
+        """What the library wants to be told of one of its sockets; neither: it closes it."""
+        if self._closed:
+            return
+        self._forget(number)
+        if readable:
+            self._loop.add_reader(number, self._process, number, pycares.ARES_SOCKET_BAD)
+        if writable:
+            self._loop.add_writer(number, self._process, pycares.ARES_SOCKET_BAD, number)
+        if readable or writable:
+            self._watched.add(number)
+
+    def _forget(self, number: int) -> None:
+        if number in self._watched:
+            self._watched.discard(number)
+            self._loop.remove_reader(number)
+            self._loop.remove_writer(number)
+
+    def _process(self, readable: int, writable: int) -> None:
+        if not self._closed:
+            self._channel.process_fd(readable, writable)
+            self._await_time_out()
+
+    def _await_time_out(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._watched and not self._closed:
+            wait = max(float(self._channel.timeout()), TICK_SECONDS)  # type: ignore[no-untyped-call]
+            self._timer = self._loop.call_later(wait, self._process, pycares.ARES_SOCKET_BAD, pycares.ARES_SOCKET_BAD)

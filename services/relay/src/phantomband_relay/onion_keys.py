@@ -1,13 +1,15 @@
-"""The relay's onion keys: previous, current and next, all accepted, turned by the epoch clock (PROTOCOL.md section 7,
-point 8).
+"""The relay's onion keys: previous, current and next, all accepted, turned when the clock and the newest certified view
+say that a period has begun (PROTOCOL.md section 7, point 8; decision 0046).
 
 One file, so that a crash leaves the keys of before or of after a turn, never a mixture:
 
     DATA/relay/onion.key    version 1 | period 8 | previous 32 | current 32 | next 32, secret, mode 0600
 
 A period has as many regular epochs as `relay.onion_key_epochs` says, and its number follows from the epoch alone: a
-restart neither skips nor repeats a turn. At a turn the previous key goes: whoever takes the machine later can neither
-stand in for the relay under it nor open the CM of handshakes that were recorded.
+restart neither skips nor repeats a turn. A clock that is ahead for a moment turns nothing: a key that went does not
+come back when the clock does, and until a new descriptor is in the views nobody could build a circuit here. At a turn
+the previous key goes: whoever takes the machine later can neither stand in for the relay under it nor open the CM of
+handshakes that were recorded.
 
 The new file takes the old one's place in one step, and then the old one's blocks are overwritten with zeros before they
 are let go. That reaches the key on file systems that write in place (ext4 and xfs as they are by default), on a disk
@@ -40,9 +42,12 @@ KEY_BYTES = 32
 KEYS = 3
 FILE_BYTES = 1 + 8 + KEYS * KEY_BYTES
 
+MOST_TURNS = KEYS - 1
+"""At once, after a time off: the key that descriptors name is then the previous one, and serves for one more period."""
+
 CLOCK_STEP_PERIODS = 1
-"""A file from so many periods ahead is of a clock that was set back a little; from further ahead, of one that was
-wrong: then the turns go on from now."""
+"""A file from so many periods ahead is of a clock that was set back a little, or the view is old; from further ahead,
+it was made by a clock that was wrong: then the turns go on from now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,9 @@ class OnionKeys:
         return (self.current, self.next, self.previous)
 
     def turned_to(self, period: int, random: RandomSource) -> OnionKeys:
-        """The keys of a later period: one turn for each that has begun, three at most, which leave nothing of these."""
+        """The keys of another period: one turn for each that has begun since, `MOST_TURNS` at most."""
         keys = self
-        for _ in range(min(KEYS, max(0, period - self.period))):
+        for _ in range(min(MOST_TURNS, max(0, period - self.period))):
             keys = OnionKeys(keys.period + 1, keys.current, keys.next, OnionKey.generate(random))
         return OnionKeys(period, keys.previous, keys.current, keys.next)
 
@@ -135,7 +140,6 @@ class KeyRing:
     def __init__(self, path: Path, periods: Periods, random: RandomSource, clock: Callable[[], float]) -> None:
         self._path, self._periods, self._random, self._clock = path, periods, random, clock
         self.keys = self._load()
-        self.turn()
 
     def _load(self) -> OnionKeys:
         now = self._periods.at(self._clock())
@@ -146,15 +150,23 @@ class KeyRing:
             replace_secret(self._path, OnionKeys.generate(now, self._random, old).encode())
         return OnionKeys.decode(load_or_create(self._path, FILE_BYTES, self._random), self._path)
 
-    def turn(self) -> bool:
+    def turn(self, certified: int | None) -> bool:
         """Turns the keys to the present period, on disk before it returns; whether anything changed.
+
+        Args:
+            certified: epoch of the newest certified view: the word of many clocks. None: there is none yet.
 
         Raises:
             UserError: the file cannot be written; the keys stay as they are.
         """
-        period = self._periods.at(self._clock())
-        ahead = self.keys.period - period
-        if ahead == 0 or 0 < ahead <= CLOCK_STEP_PERIODS:
+        if certified is None:
+            return False
+        said = (self._periods.of_epoch(certified), self._periods.at(self._clock()))
+        if min(said) > self.keys.period:
+            period = min(said)
+        elif max(said) < self.keys.period - CLOCK_STEP_PERIODS:
+            period = max(said)
+        else:
             return False
         before, turned = self.keys, self.keys.turned_to(period, self._random)
         try:

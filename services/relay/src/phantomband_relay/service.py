@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+from phantomband.core.cell import CELL_BYTES
 from phantomband.core.circuit.batch import decode_untrusted, encode
 from phantomband.core.circuit.relay import KEEPALIVE_SECONDS, RelayMachine
 from phantomband.core.circuit.relay_types import HandshakeJob
@@ -25,6 +26,7 @@ from phantomband.runtime.contained_edges import handler, watch_callbacks
 from phantomband.runtime.frames import Frame
 from phantomband.runtime.lane.base import HIGH_WATER, Driver, LanePeer, LaneReceiver
 from phantomband.runtime.lane.client import LaneClient
+from phantomband.runtime.lane.outgoing import MAX_BUFFERED
 from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
 from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.memory_limit import held_bytes
@@ -50,6 +52,10 @@ LOOK_SECONDS = 5.0
 
 SLOTS_AGAIN_SECONDS = 0.1
 """After a fault of ours in a slot, the next is looked for then."""
+
+OUTBOX_CELLS = MAX_BUFFERED // CELL_BYTES
+"""What waits here while the mixer takes nothing: 64 MiB, as much as makes a lane break off. Windows bound each circuit
+only, and a mixer that is stuck would make us hold those of all."""
 
 LINK_WAIT_SECONDS = 2.0
 """The gateway's word that a link is up may come on the lane a little after its answer."""
@@ -162,7 +168,8 @@ class RelayService(Service):
         ring = self._parts.ring
         while True:
             try:
-                if ring.turn():
+                view = self._neighbours.view
+                if ring.turn(None if view is None else view.epoch):
                     self.key_turns += 1
                     self._parts.responder.accept(ring.keys.accepted)
                     self._handshakes.accept(ring.keys.accepted)
@@ -236,8 +243,13 @@ class RelayService(Service):
     def _flush_now(self) -> None:
         machine = self.machine
         if not self._mixer.up:
+            if machine.outbox.cells > OUTBOX_CELLS:
+                self._mixer_down()
             return  # what new circuits answer meanwhile goes out when the mixer is back: see _mixer_down
         if self._mixer.buffered > HIGH_WATER:
+            if machine.outbox.cells > OUTBOX_CELLS:
+                self._mixer.break_off()
+                return
             self._flushing = True
             self._loop.call_later(0.002, self._flush)
             return

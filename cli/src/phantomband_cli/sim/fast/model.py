@@ -11,8 +11,6 @@ node-to-node links have no limit of rate but their pacing's, and circuits exist 
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from phantomband_cli.sim.fast.delays import Lines
@@ -82,10 +80,9 @@ class Model:
 
     def run(self) -> Run:
         """All steps."""
-        started = time.monotonic()
         for step in range(self.world.steps):
             self._step(step)
-        return self._watch.run(self.links, self.paths, self._sessions, self._guards, self._users, started)
+        return self._watch.run(self.links, self.paths, self._sessions, self._guards, self._users)
 
     def _step(self, step: int) -> None:
         self._come_and_go(step)
@@ -252,7 +249,7 @@ class Model:
         queue -= parts
         for stage, line in NODE_LINES:
             self._lines.put(step, line, parts[REAL, stage], parts[DUMMY, stage])
-        self._watch.nodes(step, waiting + padding, padding, parts[DUMMY], self._link_of)
+        self._watch.nodes(step, waiting + padding, padding, parts[DUMMY])
 
     def _used_links(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
         """Links with circuits: those of sessions whose exit's end is open."""

@@ -57,7 +57,7 @@ class Users:
 
     def __init__(self, world: World, rng: np.random.Generator) -> None:
         n, web = world.total, world.web
-        self._web, self._rng, self._flows = web, rng, world.flows
+        self._web, self._rng = web, rng
         self._sites = Sites(world, rng) if world.sites else None
         self._think_until: Floats = np.full(n, NEVER)
         self._objects = np.zeros(n, dtype=np.int32)

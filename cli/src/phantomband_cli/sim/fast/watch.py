@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,14 +42,14 @@ class Watch:
     def server_down(self, step: int, size: Floats) -> None:
         self._server_down[step // self._world.bin_steps] += size
 
-    def nodes(self, step: int, cells: Ints, padding: Ints, dummies: Ints, link_of: Ints) -> None:
+    def nodes(self, step: int, cells: Ints, padding: Ints, dummies: Ints) -> None:
         if self._world.watch_nodes:
             self._links[step // self._world.bin_steps] += cells.astype(np.uint16)
         self._link_cells += cells
         self._link_padding += padding
         self._dummies += dummies.sum(axis=0)
 
-    def run(self, links: Ints, paths: Ints, sessions: Sessions, guards: Guards, users: Users, started: float) -> Run:
+    def run(self, links: Ints, paths: Ints, sessions: Sessions, guards: Guards, users: Users) -> Run:
         """Everything, in its final form."""
         world = self._world
         copy_of_link = links[:, 0] // world.nodes
@@ -75,7 +73,6 @@ class Watch:
             self._sum(users.payload),
             self._sum(self._cells) + np.bincount(copy_of_link, self._link_cells, world.copies),
             self._sum(self._dummies) + np.bincount(copy_of_link, self._link_padding, world.copies),
-            time.monotonic() - started,
         )
 
     def _sum(self, by_flow: Floats) -> Floats:

@@ -115,7 +115,6 @@ class Run:
     """By copy: all cells on all links, dummies too."""
     dummies_sent: Floats
     """By copy."""
-    real_seconds: float = 0.0
 
     @property
     def bin_seconds(self) -> float:

@@ -74,6 +74,11 @@ class Outbox:
     def empty(self) -> bool:
         return not self._dirty
 
+    @property
+    def cells(self) -> int:
+        """All that wait."""
+        return sum(out.cells for out in self._dirty)
+
     def drain(self) -> Iterator[tuple[LinkId, int, list[bytes]]]:
         """(link, number of cells, their pieces) of each link that has some; they are then no longer here."""
         dirty, self._dirty[:] = list(self._dirty), []

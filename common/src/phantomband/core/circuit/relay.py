@@ -50,7 +50,7 @@ class RelayMachine:
     def __init__(
         self,
         effects: RelayEffects,
-        acceptor: Callable[[LinkId], StreamAcceptor] | None,
+        acceptor: Callable[[Hashable], StreamAcceptor] | None,
         limits: RelayLimits | None = None,
         congestion: CongestionParameters | None = None,
         mixing: float = 0.0,
@@ -58,8 +58,8 @@ class RelayMachine:
     ) -> None:
         """Args:
 
-        acceptor: makes, for each circuit and the link that it came over, who serves its streams; None when this relay
-            is no exit.
+        acceptor: makes, for each circuit and the source of the link that it came over, who serves its streams; None
+            when this relay is no exit.
         mixing: seconds that mixing adds to a round trip.
         exit_hop: the first hop that streams are served at; before it they are refused as if this were no exit. Whoever
             leaves at the first or second hop is known to the exit or its neighbour, and makes the exit an open proxy
@@ -306,7 +306,7 @@ class RelayMachine:
             message_room(circuit.hop),
             circuit.send,
             self._congestion,
-            self._acceptor(circuit.previous_link.id)
+            self._acceptor(circuit.previous_link.source)
             if self._acceptor is not None and circuit.hop >= self._exit_hop
             else NoExit(),
             self.limits.streams_per_circuit,

@@ -17,7 +17,6 @@ from phantomband.core.errors import Malformed
 KEM_SEED_BYTES = 64
 KEM_PUBLIC_BYTES = 1184
 KEM_CIPHERTEXT_BYTES = 1088
-KEM_SECRET_BYTES = 32
 
 Encapsulate = Callable[[bytes], tuple[bytes, bytes]]
 """`encapsulate(public key 1,184)` gives (shared secret 32, ciphertext 1,088); raises only Malformed."""

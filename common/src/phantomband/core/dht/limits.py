@@ -21,7 +21,7 @@ class RateLimits:
         """Takes one token, if there is one."""
         p = self._parameters
         tokens, since = self._tokens.pop(prefix, (p.burst, now))
-        tokens = min(p.burst, tokens + (now - since) * p.rate)
+        tokens = min(p.burst, tokens + max(0.0, now - since) * p.rate)
         allowed = tokens >= 1
         self._tokens[prefix] = (tokens - 1 if allowed else tokens, now)
         if len(self._tokens) > p.rated:

@@ -26,7 +26,6 @@ from phantomband.core.handshake.replay import ReplayCache
 from phantomband.core.ids import HopNumber, NodeId
 from phantomband.core.wire import Reader, lv16, u8
 
-NETWORK_ID_BYTES: Final = 32
 PADDED_BYTES: Final = 256
 """Size of CM and SM, whatever they carry."""
 

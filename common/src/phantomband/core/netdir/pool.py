@@ -98,11 +98,13 @@ class DescriptorPool:
         return None if held is None else held[-1]
 
     def votable(self, now: float) -> Iterator[SignedDescriptor]:
-        """The newest usable one of each node that is not convicted, sorted by node id: what to vote for."""
+        """The newest usable one of each node that is not convicted, sorted by node id: what to vote for. One from the
+        future came while our clock was ahead, and nobody else has it."""
         for node_id in sorted(self._by_node):
             if self.is_convicted(node_id, now):
                 continue
-            usable = [one for one in self._by_node[node_id] if self.reached(one.descriptor)]
+            held = (one for one in self._by_node[node_id] if one.descriptor.published <= now + CLOCK_SKEW_SECONDS)
+            usable = [one for one in held if self.reached(one.descriptor)]
             if usable:
                 yield usable[-1]
 
@@ -129,11 +131,6 @@ class DescriptorPool:
     def is_convicted(self, node_id: NodeId, now: float) -> bool:
         conviction = self._convicted.get(node_id)
         return conviction is not None and now < conviction.until
-
-    def is_evidence(self, digest: bytes, node_id: NodeId) -> bool:
-        """Whether it is one of the two that convicted its node."""
-        conviction = self._convicted.get(node_id)
-        return conviction is not None and digest in (conviction.first.signed.digest, conviction.second.signed.digest)
 
     def heir_of(self, descriptor: Descriptor, now: float) -> NodeId | None:
         """The identity whose standing a node takes over; None too when that one named several."""

@@ -6,8 +6,9 @@ reach the streams' handlers in `deliver`, once for each batch of cells.
 
 Closing: FIN ends one direction, END both. A stream is gone when FIN went both ways, or when END went both ways: the
 side that gets an END first answers with its own. A stream ended here calls its handler no more. Whatever else arrives
-for a stream that is not open breaks the protocol and kills the circuit: ignored cells would be a covert channel (Tor
-proposal 324, section 4.1.4).
+for a stream that is not open breaks the protocol and kills the circuit: ignored cells are a covert channel (Tor
+proposal 324, section 4.1.4). Those few that are taken and dropped all the same are bounded: see `stream_table.py` for
+late ones, `circuit/drops.py` for an exit's DROPs.
 """
 
 from __future__ import annotations

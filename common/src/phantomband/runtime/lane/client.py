@@ -88,6 +88,12 @@ class LaneClient:
             raise Bug(f"a frame of {size} bytes was given to a lane, whose limit is {MAX_FRAME_BYTES}")
         return outgoing.send(kind, parts, size)
 
+    def break_off(self) -> None:
+        """Gives the attachment up: its receiver is stuck. `on_down` is called soon, and the lane dialled again."""
+        if self._outgoing is not None and self._outgoing.alive:
+            self._outgoing.alive = False
+            self._outgoing.abort()
+
     async def wait_up(self) -> None:
         """Returns as soon as the lane is up."""
         await self._is_up.wait()

@@ -34,8 +34,9 @@ class GatewaySection(Section):
     """Programs that listen for transports: {transports = ["webtunnel"], program = "/usr/bin/lyrebird", arguments = []}.
     Their addresses stand in listen; one for a transport that is built in takes its place."""
     max_links: int = Field(default=4096, ge=1)
-    """Incoming links at once. For one more the network (/24 or /48) with most of them gives one up, if it has more than
-    the newcomer's; else the newcomer is closed unanswered."""
+    """Incoming links at once, or fewer where memory is short: one for each 128 KiB of a quarter of it. For one more the
+    network (/24 or /48) with most of them gives one up, if it has more than the newcomer's; else the newcomer is closed
+    unanswered."""
     max_pending: int = Field(default=256, ge=1)
     """Connections without a finished handshake at once; for one more the oldest silent one of the network with most of
     them is closed."""

@@ -162,14 +162,25 @@ def _place(entry: tuple[int, Segment]) -> int:
     return entry[0]
 
 
+class EarlyRoom:
+    """What all sessions of a server may hold together of pieces that came before their turn."""
+
+    def __init__(self, size: int = 1 << 40) -> None:
+        self.left = size
+        """Bytes."""
+
+
 class ReceiveHalf:
     """Puts pieces in order.
 
     **Limits**: `window` bytes ahead of what was taken; as many, and `MAX_PIECES`, out of order.
+
+    Args: room: shared with others; a piece that comes before its turn and has no room is dropped, to be sent again.
     """
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, room: EarlyRoom | None = None) -> None:
         self._window = window
+        self._room = room or EarlyRoom()
         self.next = 0
         """Offset of the first byte that has not come; behind the end: of nothing."""
         self._taken = 0
@@ -209,6 +220,7 @@ class ReceiveHalf:
         while self._early and self._early[0][0] <= self.next and not self.ended:
             piece = self._early.pop(0)
             self._early_bytes -= len(piece[1])
+            self._room.left += len(piece[1])
             self._append(*piece)
 
     def _keep(self, offset: int, data: bytes | memoryview, fin: bool) -> None:
@@ -218,9 +230,11 @@ class ReceiveHalf:
             _, held, held_fin = self._early[at - 1]
             if len(held) >= len(data) and held_fin >= fin:
                 return
-        if len(self._early) < MAX_PIECES and self._early_bytes + len(data) <= self._window:
+        room = min(self._window - self._early_bytes, self._room.left)
+        if len(self._early) < MAX_PIECES and len(data) <= room:
             self._early.insert(at, (offset, bytes(data), fin))
             self._early_bytes += len(data)
+            self._room.left -= len(data)
 
     def _append(self, offset: int, data: bytes | memoryview, fin: bool) -> None:
         fresh = data[self.next - offset :]
@@ -230,8 +244,13 @@ class ReceiveHalf:
         if fin and self.next == offset + len(data):
             self.next += 1
             self.ended = True
-            self._early.clear()
-            self._early_bytes = 0
+            self.drop()
+
+    def drop(self) -> None:
+        """Forgets what came before its turn."""
+        self._room.left += self._early_bytes
+        self._early.clear()
+        self._early_bytes = 0
 
     def take(self) -> list[bytes | memoryview]:
         """What is in order, in pieces; the other end may send as much more."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from phantomband.core.errors import Malformed
 from phantomband.transports.doh.client import HOLD_UNIT
+from phantomband.transports.doh.halves import EarlyRoom
 from phantomband.transports.doh.packet import (
     ANSWER_OVERHEAD,
     BITMAP_BITS,
@@ -65,14 +66,14 @@ class _Held:
 
 
 class ServerSession(Session):
-    """Args: keys, now: as `Session`; first: the query that opens it, which `query_untrusted` gets, too.
+    """Args: keys, now, early: as `Session`; first: the query that opens it, which `query_untrusted` gets, too.
 
     Raises:
         Malformed: it does not.
     """
 
-    def __init__(self, keys: Keys, first: Query, now: float) -> None:
-        super().__init__(keys, now)
+    def __init__(self, keys: Keys, first: Query, now: float, early: EarlyRoom | None = None) -> None:
+        super().__init__(keys, now, early)
         opening = first.opening
         if opening is None:
             raise Malformed("the session is unknown")

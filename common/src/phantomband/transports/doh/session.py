@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from phantomband.core.errors import PhantomBandError
 from phantomband.transports.base import Buffer
-from phantomband.transports.doh.halves import ReceiveHalf, SendHalf
+from phantomband.transports.doh.halves import EarlyRoom, ReceiveHalf, SendHalf
 from phantomband.transports.doh.packet import CREDIT_UNIT, DATA, FIN, Answer, Keys, Query, near
 
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -22,12 +22,12 @@ class SessionLost(PhantomBandError):
 
 
 class Session:
-    """Args: keys: of the session; now: seconds, of the clock that all calls use."""
+    """Args: keys: of the session; now: seconds, of the clock that all calls use; early: see `ReceiveHalf`."""
 
-    def __init__(self, keys: Keys, now: float) -> None:
+    def __init__(self, keys: Keys, now: float, early: EarlyRoom | None = None) -> None:
         self.keys = keys
         self.send = SendHalf()
-        self.receive = ReceiveHalf(WINDOW_BYTES)
+        self.receive = ReceiveHalf(WINDOW_BYTES, early)
         self.over = False
         """Nothing more will come or go. `error` says why."""
         self.error: Exception | None = None
@@ -96,6 +96,7 @@ class Session:
         if not self.over:
             self.over, self.error = True, error
             self.send.drop()
+            self.receive.drop()
 
     def _check_patience(self, now: float) -> None:
         if self._patience is not None and now >= self._patience and not self.over:

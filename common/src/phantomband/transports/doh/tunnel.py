@@ -12,10 +12,15 @@ from collections.abc import Callable
 from phantomband.core.errors import Forged, Malformed
 from phantomband.transports.base import Accept
 from phantomband.transports.doh.connection import DohConnection
+from phantomband.transports.doh.halves import EarlyRoom
 from phantomband.transports.doh.packet import Keys, read_query_untrusted, session_untrusted
 from phantomband.transports.doh.server import Reply, Room, ServerSession, Way
 
 MAX_SESSIONS = 1024
+EARLY_BYTES = 32 * 1024 * 1024
+"""Of all sessions together, that came before their turn; what has no room is sent again. A session's window, 4 MiB,
+would be 4 GiB for all of them."""
+
 MAX_REMEMBERED = 100_000
 CLOCK_MINUTES = 60
 """By which a client's clock may be wrong, either way."""
@@ -36,6 +41,7 @@ class Tunnel:
         self._loop = asyncio.get_running_loop()
         self._sessions: dict[bytes, tuple[ServerSession, DohConnection]] = {}
         self._over: dict[bytes, float] = {}
+        self._early = EarlyRoom(EARLY_BYTES)
         self.open = True
         """Takes new sessions."""
 
@@ -68,7 +74,7 @@ class Tunnel:
         keys = Keys(self._token, session_id)
         keys.check_query_untrusted(packet)
         q = read_query_untrusted(packet)
-        session = ServerSession(keys, q, now)
+        session = ServerSession(keys, q, now, self._early)
         self._forget(now)
         if session_id in self._over or q.opening is None or not self._timely(q.opening.minutes):
             raise Forged("an opening was repeated or is old")
