@@ -22,6 +22,7 @@ from phantomband.core.netdir.pool_records import Record
 from phantomband.core.netdir.voting_events import BallotKind, Memory
 from phantomband_directory.parts import Batch, Contact, GatewayFacts, NodeSettings, RelayFacts, Saved
 from phantomband_directory.service import DirectoryService
+from virtual import VirtualLoop
 
 START = 1_790_000_000
 LOCAL = b"\x7f\0\0\1"
@@ -117,10 +118,17 @@ class _World:
 
     def ask(self, data: bytes, peer: bytes, ip: bytes) -> bytes:
         self.now += 1.0
+        LOOP._jumping.passed += 1.0
         return self.service.answer(data, peer, ip)
 
 
-WORLD = _World()
+async def _made() -> _World:
+    return _World()
+
+
+LOOP = VirtualLoop()
+WORLD = LOOP.run_until_complete(_made())
+LOOP.close()
 OTHER = _descriptor(2, START)
 PLACE = Place(KEYS[1].node_id, LINKS[1], LOCAL, 9001)
 NONCE = bytes(range(16))
