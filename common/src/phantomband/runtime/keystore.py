@@ -41,8 +41,8 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 ZEROED = bytes(16)
-"""So many zeros in a row are in no key that was drawn. After a power cut a file system may give a file its size and zeros
-for bytes: taken as a key, it would be one that everybody knows."""
+"""So many zeros in a row are in no key that was drawn. After a power cut a file system may give a file its size, and
+zeros for bytes: taken as a key, it would be one that everybody knows."""
 
 
 def load_or_create(path: Path, size: int, random: RandomSource) -> bytes:
