@@ -56,7 +56,7 @@ Plugged = Accepting | Dialling | Serving | Calling
 
 def step_by_step(negotiation: Plugged, pieces: list[bytes]) -> tuple[bytes | None, bytes]:
     """(what came behind the negotiation or None if it was refused or is not done, replies) of those of `pt`."""
-    replies = b""
+    replies = negotiation.take_reply()
     for i, piece in enumerate(pieces):
         try:
             done = negotiation.receive_untrusted(piece)
