@@ -8,10 +8,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from phantomband.core.errors import Malformed, UserError
+from phantomband.core.errors import UserError
 from phantomband.core.ids import NodeId
 from phantomband.runtime import keystore
 from phantomband.runtime.keystore import load_or_create, publish_node_id, wait_node_id, write_whole
+from phantomband_cli.node import run_node
+from phantomband_cli.supervisor import Supervisor
 from world import Seeded
 
 
@@ -109,7 +111,29 @@ def test_it_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         wait_node_id(tmp_path)
 
 
-def test_a_node_id_file_that_holds_something_else_is_malformed(tmp_path: Path) -> None:
-    (tmp_path / "node_id").write_text("nonsense")
-    with pytest.raises(Malformed):
-        wait_node_id(tmp_path)
+@pytest.mark.parametrize("damaged", [b"", b"nonsense", bytes(52), b"\xff" * 52])
+def test_a_damaged_node_id_is_waited_past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bytes) -> None:
+    node = NodeId(b"n" * 32)
+    write_whole(tmp_path / "node_id", damaged)
+    monkeypatch.setattr(keystore.time, "sleep", lambda _: publish_node_id(tmp_path, node))
+    assert wait_node_id(tmp_path) == node
+
+
+def test_a_node_that_starts_takes_no_id_of_an_earlier_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    class Recorded(Supervisor):
+        def run(self) -> int:
+            seen.append((tmp_path / "data" / "run" / "node_id").exists())
+            return 0
+
+    monkeypatch.setattr("phantomband_cli.supervisor.Supervisor", Recorded)
+    monkeypatch.setattr("phantomband_cli.services.warm_up", lambda _: None)
+    monkeypatch.setattr("phantomband_cli.node.set_name", lambda _: None)
+    file = tmp_path / "node.toml"
+    file.write_text(
+        f'genesis = "{tmp_path}/genesis.json"\ndata_dir = "{tmp_path}/data"\n[gateway]\nlisten = ["tcp://127.0.0.1:9001"]\n'
+    )
+    publish_node_id(tmp_path / "data" / "run", NodeId(b"o" * 32))
+    assert run_node(file, []) == 0
+    assert seen == [False]

@@ -66,6 +66,7 @@ def write_node_config(
 def run_node(config: Path, settings: Sequence[str]) -> int:
     """Runs the four services of a node until SIGTERM or SIGINT. Returns: exit code."""
     from phantomband.runtime.directories import held, make_private
+    from phantomband.runtime.keystore import forget_node_id
     from phantomband.runtime.settings import NodeConfig, load
 
     from phantomband_cli.services import NODE_SERVICES, program, warm_up
@@ -79,6 +80,7 @@ def run_node(config: Path, settings: Sequence[str]) -> int:
     arguments = _arguments(config, settings)
     programs = [program(service, f"{nickname}.{service}", arguments, None) for service in NODE_SERVICES]
     with held(read.data_dir, "node", nickname):
+        forget_node_id(read.sockets)
         return Supervisor(programs, _Quiet(), GRACE_SECONDS, stop_on_user_error=True).run()
 
 

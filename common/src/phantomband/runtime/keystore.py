@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from phantomband.core.crypto.random_source import RandomSource
-from phantomband.core.errors import UserError
+from phantomband.core.errors import Malformed, UserError
 from phantomband.core.ids import NodeId
 from phantomband.runtime.directories import make_private
 
@@ -41,8 +42,8 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 ZEROED = bytes(16)
-"""So many zeros in a row are in no key that was drawn. After a power cut a file system may give a file its size, and
-zeros for bytes: taken as a key, it would be one that everybody knows."""
+"""So many zeros in a row are in no key that was drawn. After a power cut a file system may give a file its
+size, and zeros for bytes; taken as a key, it would be one that everybody knows."""
 
 
 def load_or_create(path: Path, size: int, random: RandomSource) -> bytes:
@@ -70,16 +71,31 @@ def publish_node_id(sockets: Path, node_id: NodeId) -> None:
     write_whole(sockets / NODE_ID_FILE, str(node_id).encode())
 
 
+def forget_node_id(sockets: Path) -> None:
+    """Before a node's services start together: if its identity was replaced meanwhile, the others would else find the
+    old id before the directory has written the new one, and answer for a node that is no more."""
+    with suppress(OSError):
+        (sockets / NODE_ID_FILE).unlink()
+
+
 def wait_node_id(sockets: Path) -> NodeId:
-    """The node's id, as soon as its directory service has written it.
+    """The node's id, as soon as its directory service has written it. A damaged one is as none: it is written anew.
 
     Raises:
         UserError: it has not come within 30 s.
     """
     path = sockets / NODE_ID_FILE
     end = time.monotonic() + WAIT_SECONDS
-    while not path.exists():
+    while (node_id := _node_id(path)) is None:
         if time.monotonic() > end:
-            raise UserError(f"{path}: still missing. Start the directory service of this node")
+            raise UserError(f"{path}: still missing or damaged. Start the directory service of this node")
         time.sleep(0.02)
-    return NodeId.parse(path.read_text().strip())
+    return node_id
+
+
+def _node_id(path: Path) -> NodeId | None:
+    """What stands in the file, if it is a node's id."""
+    try:
+        return NodeId.parse(path.read_text().strip())
+    except (FileNotFoundError, UnicodeDecodeError, Malformed):
+        return None
