@@ -5,7 +5,6 @@ from __future__ import annotations
 from phantomband.core.dht.limits import RateLimits
 from phantomband.core.dht.parameters import Parameters
 
-
 USUAL = Parameters()
 
 
