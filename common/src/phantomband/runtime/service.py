@@ -179,8 +179,8 @@ class PartLost(Exception):
 
 
 def run_main(main: Coroutine[Any, Any, None]) -> None:
-    """Runs a service's main coroutine: allocator, uvloop where there is one, a user's mistakes and a lost part without a
-    traceback."""
+    """Runs a service's main coroutine: allocator, uvloop where there is one. A user's mistake and a lost part give a
+    line, not a traceback."""
     tune_allocator()
     raise_file_limit()
     try:
