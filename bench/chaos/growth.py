@@ -166,9 +166,10 @@ def read_logs(logs: Path) -> Logs:
     for path in sorted(logs.glob("*.log")):
         inside = False
         for line in path.read_text(errors="replace").splitlines():
-            if line.startswith("Traceback (most recent call last)"):
+            if re.match(r"[\s|+-]*(Exception Group )?Traceback \(most recent call last\)", line):
                 inside = True
-            elif inside and line and not line.startswith((" ", "\t")):
+            elif inside and (match := re.match(r"[\s|]{0,4}([\w.]+(Error|Exception|Group|Bug|Interrupt)\b.*)", line)):
+                line = match[1]
                 tracebacks.append(f"{path.stem}: {line}")
                 inside = False
             elif re.search(r"\bbug\b", line):

@@ -62,7 +62,7 @@ class Plan:
 
 
 QUICK = Plan(control=10, control_points=2, rounds=3, faults=22, probes=12, rest=2, end=5)
-FULL = Plan(control=40, control_points=4, rounds=24, faults=50, probes=15, rest=5, end=75)
+FULL = Plan(control=30, control_points=4, rounds=24, faults=50, probes=13, rest=3, end=75)
 
 
 async def wait_up(network: LimitedNetwork, load: Load) -> None:

@@ -175,6 +175,20 @@ def test_a_new_identity_takes_circuits_from_new_streams_and_leaves_those_in_use(
     run(test)
 
 
+def test_who_waits_for_a_circuit_does_not_wait_for_a_link_that_was_left() -> None:
+    async def test(rig: Rig) -> None:
+        rig.guard_link.held = True
+        waits = asyncio.ensure_future(rig.pool.get(isolation(), WEB))
+        await asyncio.sleep(0.5)
+        (building,) = rig.pool.circuits.values()
+        rig.pool.leave(building.guard)
+        with pytest.raises(Refused):
+            await asyncio.wait_for(waits, 0.5)
+        assert not rig.pool.circuits
+
+    run(test)
+
+
 def test_an_old_circuit_takes_no_new_streams_and_ends_with_its_last() -> None:
     async def test(rig: Rig) -> None:
         first = await rig.pool.get(isolation(), WEB)

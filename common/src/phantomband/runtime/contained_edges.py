@@ -33,6 +33,8 @@ def handler(method: Handler) -> Handler:
             return await method(self, request, context)
         except (grpc.aio.AbortError, grpc.RpcError):  # a handler's own answer
             raise
+        except grpc.aio.InternalError as e:  # whoever asked is gone, killed perhaps: there is nobody to answer
+            raise asyncio.CancelledError from e
         except Exception as e:  # noqa: BLE001 - the root of a call
             self.contained.bug(e)
             await context.abort(grpc.StatusCode.INTERNAL, "an error in this service")

@@ -185,8 +185,13 @@ def run_service(
     run_main(run(config))
 
 
+class PartLost(Exception):
+    """A part that the service cannot do without has ended, killed perhaps: started again, the service has a new one."""
+
+
 def run_main(main: Coroutine[Any, Any, None]) -> None:
-    """Runs a service's main coroutine: allocator, uvloop where there is one, a user's mistakes without a traceback."""
+    """Runs a service's main coroutine: allocator, uvloop where there is one. A user's mistake and a lost part give a
+    line, not a traceback."""
     tune_allocator()
     raise_file_limit()
     try:
@@ -202,6 +207,10 @@ def run_main(main: Coroutine[Any, Any, None]) -> None:
         for error in _flat(group):
             print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except* PartLost as group:
+        for error in _flat(group):
+            print(f"error: {error}: ends, to be started again", file=sys.stderr)
+        raise SystemExit(1) from None
     except* KeyboardInterrupt:
         raise SystemExit(130) from None
 

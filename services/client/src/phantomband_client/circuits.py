@@ -185,9 +185,12 @@ class CircuitPool:
             raise ExitsBusy("every exit that allows this target has no room now") from None
 
     def leave(self, guard: GuardLink) -> None:
-        """No new streams for the circuits through this link: there is a better one."""
-        for managed in self.circuits.values():
-            if managed.guard is guard and not managed.retired:
+        """No new streams for the circuits through this link: there is a better one. Those that are being built end: who
+        waits for one must not wait for a link that may be dead."""
+        for managed in list(self.circuits.values()):
+            if managed.guard is guard and not managed.usable:
+                managed.end()
+            elif managed.guard is guard and not managed.retired:
                 self._turns.retire(managed, self._loop.time(), soon=True)  # the new link shows that it was left
         self._kick.set()
 

@@ -126,6 +126,11 @@ class GuardLink:
         return sum(len(circuit.endpoint.streams) for circuit in self.circuits.values())
 
     @property
+    def building(self) -> int:
+        """Circuits that are not open yet."""
+        return sum(circuit.state is CircuitState.BUILDING for circuit in self.circuits.values())
+
+    @property
     def unanswered(self) -> float:
         """Seconds since something came, if something was sent since; else 0."""
         return self._driver.unanswered if self._driver is not None else 0.0

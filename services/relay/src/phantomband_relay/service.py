@@ -31,7 +31,7 @@ from phantomband.runtime.lane.server import SERVICE_NAME, LaneServer
 from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.memory_limit import held_bytes
 from phantomband.runtime.replay_file import ReplayFile
-from phantomband.runtime.service import Service, new_incarnation, quiet
+from phantomband.runtime.service import PartLost, Service, new_incarnation, quiet
 
 from phantomband_relay.capacity import Capacity
 from phantomband_relay.exit import Exit, ExitRules
@@ -149,7 +149,7 @@ class RelayService(Service):
                 await self._mixer.wait_up()
                 ready()
                 await self._dead.wait()
-                raise Bug("the handshake worker died")
+                raise PartLost("the handshake worker died")
         finally:
             self._parts.capacity.save()
             if self._parts.replay is not None:

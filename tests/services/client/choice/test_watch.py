@@ -14,6 +14,7 @@ from phantomband_client.choice.memory import TransportMemory
 from phantomband_client.choice.watch import (
     ASK_SECONDS,
     LAST_CHANCE_SECONDS,
+    OFFLINE_SECONDS,
     PATIENCE_SECONDS,
     REST_SECONDS,
     LinkWatch,
@@ -28,6 +29,7 @@ class Link:
     def __init__(self, transport: str, answers: float | None, streams: int = 1) -> None:
         self.transport, self.answers, self.streams = transport, answers, streams
         self.up, self._unanswered = True, 0.0
+        self.building = 0
         self.asked = 0
 
     @property
@@ -189,3 +191,22 @@ def test_after_a_suspend_a_dead_link_without_streams_is_replaced() -> None:
 
     watched(session, 50, suspended)
     assert session.link is other
+
+
+def test_a_dead_link_on_which_circuits_are_built_is_replaced_without_a_stream() -> None:
+    session = Session(link := Link("tls", None, streams=0), other := Link("quic", 0.1, streams=0))
+    link.building = 1
+    watched(session, 5 + PATIENCE_SECONDS)
+    assert session.link is other
+
+
+def test_when_the_network_comes_back_nobody_waits_for_a_dead_link() -> None:
+    """A cut of 20 s, in which nobody could be reached: then the next way is tried soon, not after a long rest."""
+    session = Session(Link("tls", None), None)
+
+    async def back() -> None:
+        session.other = Link("quic", 0.1)
+        await asyncio.sleep(4 * OFFLINE_SECONDS + 1)
+
+    watched(session, 20, back)
+    assert session.link is session.other

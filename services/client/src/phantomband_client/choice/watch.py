@@ -3,10 +3,11 @@
 The guard's directory is asked now and then for a view that we have: a short question with a short answer. On a padded
 link it is asked always, at the same times whether or not streams are open: else the question would tell the guard, and
 the dial of another transport whoever makes the link silent for a moment. Where nothing is padded it is asked while
-streams are open. When the answer is late, or nothing comes for some seconds although we sent something, the same guard
-is dialled by another transport and asked the same. If that answers and the first does not, or three times slower, new
-streams go over the new link. Those that are open stay where they are: a throttled link carries them on; on one that
-stays silent they end after a while with an error, since a circuit does not outlive its link.
+streams are open or circuits are being built. When the answer is late, or nothing comes for some seconds although we
+sent something, the same guard is dialled by another transport and asked the same. If that answers and the first does
+not, or three times slower, new streams go over the new link. Those that are open stay where they are: a throttled link
+carries them on; on one that stays silent they end after a while with an error, since a circuit does not outlive its
+link.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ LAST_CHANCE_SECONDS = 10.0
 REST_SECONDS = (20.0, 600.0)
 """Until other ways are looked for again in vain: doubled each time."""
 
+OFFLINE_SECONDS = 2.0
+"""The same the first time after the link was silent and nobody else could be reached either: the network is gone, and
+when it is back the link may stay silent for as long again, since TCP sends again ever more rarely (RFC 6298, 5.5)."""
+
 QUESTION = encode_request(GetView(2**63 - 1))
 """Nobody has a newer view than this."""
 
@@ -73,7 +78,7 @@ class LinkWatch:
     def __init__(self, session: Watched, chooser: Chooser, *, always: bool = False) -> None:
         self._session, self._chooser, self._always = session, chooser, always
         self._asked = self._rest_until = float("-inf")
-        self._rest = REST_SECONDS[0]
+        self._rest, self._offline = REST_SECONDS[0], OFFLINE_SECONDS
         self._suspected = False
         self._silent: list[tuple[float, GuardLink]] = []
         """Replaced links that gave no answer, and when they are asked for the last time."""
@@ -100,7 +105,7 @@ class LinkWatch:
         since = now - self._asked
         silent = link.unanswered >= SILENT_SECONDS and since >= SILENT_SECONDS
         return (
-            (self._always or self._suspected or bool(link.streams))
+            (self._always or self._suspected or bool(link.streams or link.building))
             and now >= self._rest_until
             and (silent or since >= ASK_SECONDS)
         )
@@ -110,19 +115,30 @@ class LinkWatch:
         self._asked, self._suspected = loop.time(), False
         seconds = await _answer(link)
         if seconds < SLOW_SECONDS:
-            self._rest = REST_SECONDS[0]
+            self._rest, self._offline = REST_SECONDS[0], OFFLINE_SECONDS
             return
-        if link.up and not await self._replace(link, seconds):
+        if not link.up:
+            return
+        try:
+            replaced = await self._replace(link, seconds)
+        except Refused:
+            if seconds == SILENT:
+                self._rest_until = loop.time() + self._offline
+                self._offline = min(2 * self._offline, REST_SECONDS[1])
+                return
+            replaced = False
+        if not replaced:
             self._rest_until = loop.time() + self._rest
             self._rest = min(2 * self._rest, REST_SECONDS[1])
 
     async def _replace(self, link: GuardLink, seconds: float) -> bool:
-        """Whether another way was found, and is used now. Args: seconds: until it answers; infinite: it is silent."""
+        """Whether another way was found, and is used now. Args: seconds: until it answers; infinite: it is silent.
+
+        Raises:
+            Refused: nobody else could be reached.
+        """
         silent = seconds == SILENT
-        try:
-            other = await self._session.elsewhere(link, other_nodes=silent)
-        except Refused:
-            return False
+        other = await self._session.elsewhere(link, other_nodes=silent)
         if await _answer(other) * BETTER > seconds:
             other.close()
             return False
