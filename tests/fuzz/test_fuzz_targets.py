@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import runpy
 from pathlib import Path
@@ -26,11 +27,14 @@ ROUNDS = {
     "fuzz_stream": 600,
     "fuzz_streams": 250,
     "fuzz_visitor": 150,
-    "fuzz_voting": 40,
+    "fuzz_voting": 20,
 }
 """Inputs of each kind for the targets that take long for one."""
 
 DEFAULT_ROUNDS = 1000
+CORPUS_BYTES = 512 * 1024
+"""Of all kept inputs together: they are in the repository."""
+
 INTERESTING = (
     b"\0",
     b"\xff",
@@ -76,6 +80,16 @@ def test_there_is_a_target_for_every_kind_of_bytes_and_every_machine() -> None:
     }  # fmt: skip
     machines = {"doh_sessions", "link_records", "names", "relay", "streams", "visitor", "voting"}
     assert {f"fuzz_{name}" for name in bytes_of | machines} == set(TARGETS)
+
+
+def test_every_target_has_a_kept_corpus_and_a_figure() -> None:
+    figures = json.loads((HERE / "coverage.json").read_text())
+    assert {f"fuzz_{name}" for name in figures} == set(TARGETS)
+    for name, figure in figures.items():
+        inputs = kept(name)
+        assert (len(inputs), sum(map(len, inputs))) == (figure["inputs"], figure["bytes"])
+        assert figure["features"] > 0
+    assert sum(figure["bytes"] for figure in figures.values()) <= CORPUS_BYTES
 
 
 @pytest.mark.parametrize("name", TARGETS)

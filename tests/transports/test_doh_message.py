@@ -172,3 +172,10 @@ def test_names_that_point_at_themselves() -> None:
     head = struct.pack(">HHHHHH", 1, 0, 1, 0, 0, 0)
     with pytest.raises(Malformed):
         message.read_question_untrusted(head + b"\xc0\x0c\0\x01\0\x01")
+
+
+@pytest.mark.parametrize("pointer", [b"\xc0\x0c", b"\xc0\0", b"\1a\xc0\0", b"\xff\xff"])
+def test_a_question_whose_name_is_compressed_is_none_whatever_byte_it_ends_in(pointer: bytes) -> None:
+    head = bytes((0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+    with pytest.raises(Malformed):
+        message.read_question_untrusted(head + pointer + b"\0\x10\0\1")

@@ -106,6 +106,13 @@ def _skip_name_untrusted(data: bytes, at: int) -> int:
     raise Malformed("a name in a DNS message is broken")
 
 
+def _uncompressed(data: bytes, at: int, end: int) -> bool:
+    """Whether the name at `at`, which ends at `end`, is whole: one that is not may end in a zero byte, too."""
+    while 0 < data[at] < 64:
+        at += 1 + data[at]
+    return at == end - 1
+
+
 def read_question_untrusted(data: bytes) -> Question:
     """A query.
 
@@ -118,7 +125,7 @@ def read_question_untrusted(data: bytes) -> Question:
     if flags & QR or questions != 1:
         raise Malformed("not a DNS query with one question")
     end = _skip_name_untrusted(data, HEADER_BYTES)
-    if end + 4 > len(data) or end - HEADER_BYTES > MAX_NAME or data[end - 1]:
+    if end + 4 > len(data) or end - HEADER_BYTES > MAX_NAME or not _uncompressed(data, HEADER_BYTES, end):
         raise Malformed("a DNS question is broken")
     name = data[HEADER_BYTES:end]
     kind, cls = int.from_bytes(data[end : end + 2], "big"), int.from_bytes(data[end + 2 : end + 4], "big")
