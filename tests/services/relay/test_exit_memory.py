@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 import pytest
 from exit_rig import Rig, rules, run
 from phantomband.core.stream.messages import EndReason, target
 from phantomband.core.stream.outbox_gate import CIRCUIT_HIGH, READ_BYTES
-from phantomband_relay.exit import CONNECTION_BYTES, TARGET_BYTES, CircuitExit, ExitStream
+from phantomband_relay.connecting import WINDOW_BYTES, open_socket, shrink
+from phantomband_relay.exit import (
+    CONNECTION_BYTES,
+    HELD_RECEIVE_BYTES,
+    PAUSED_BYTES,
+    TARGET_BYTES,
+    CircuitExit,
+    ExitStream,
+)
 
 MB = 1 << 20
 
@@ -43,9 +53,11 @@ class FakeStream:
         self.outbox_bytes = 0
         self.reason: EndReason | None = None
 
+    full = False
+
     def write(self, data: bytes) -> bool:
         self.outbox_bytes += len(data)
-        return True
+        return not self.full
 
     def take(self, ready: bool) -> None: ...
 
@@ -97,6 +109,69 @@ def test_what_streams_hold_is_counted_and_released() -> None:
         assert (rig.budget.used, len(rig.exit.open)) == (0, 0)
 
     run(test)
+
+
+def test_what_the_kernel_holds_for_a_connection_that_is_not_read_is_counted() -> None:
+    async def test(rig: Rig) -> None:
+        (stream,) = await Many(rig).streams(rig.exit.circuit("link"), 1)
+        stream.hold()
+        assert rig.budget.used == CONNECTION_BYTES + HELD_RECEIVE_BYTES
+        stream.writable()
+        assert rig.budget.used == CONNECTION_BYTES
+        stream.stream.full = True  # type: ignore[union-attr]
+        stream.data_received(bytes(1000))
+        assert rig.budget.used == CONNECTION_BYTES + 1000 + PAUSED_BYTES
+        stream.stream.outbox_bytes = 0  # type: ignore[union-attr]
+        stream.writable()
+        assert rig.budget.used == CONNECTION_BYTES
+        stream.hold()
+        close([stream])
+        assert rig.budget.used == 0
+
+    run(test)
+
+
+def kernel_bytes(sock: socket.socket) -> int:
+    """What the kernel has booked for bytes that were not read (SO_MEMINFO, SK_MEMINFO_RMEM_ALLOC)."""
+    (booked,) = struct.unpack("I", sock.getsockopt(socket.SOL_SOCKET, 55, 4))
+    return int(booked)
+
+
+@pytest.mark.parametrize(("shrunk", "most"), [(False, 3 * WINDOW_BYTES), (True, 6 * HELD_RECEIVE_BYTES)])
+def test_what_the_kernel_holds_for_a_connection_that_is_not_read_has_an_end(shrunk: bool, most: int) -> None:
+    """Left alone it grows to the system's most, 6 MB by default and 14 MB seen."""
+
+    async def main() -> int:
+        sent, stuck = 0, asyncio.Event()
+
+        async def pour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal sent
+            writer.transport.set_write_buffer_limits(0)
+            try:
+                while sent < 16 * MB:
+                    writer.write(bytes(64 * 1024))
+                    sent += 64 * 1024
+                    async with asyncio.timeout(0.3):
+                        await writer.drain()
+            except (TimeoutError, ConnectionError):
+                pass
+            stuck.set()
+            writer.transport.abort()
+
+        server = await asyncio.start_server(pour, "127.0.0.1", 0)
+        sock = await open_socket("127.0.0.1", server.sockets[0].getsockname()[1])
+        with sock:
+            if shrunk:
+                shrink(sock, HELD_RECEIVE_BYTES)
+            held = 0
+            while not stuck.is_set():
+                held = max(held, kernel_bytes(sock))
+                await asyncio.sleep(0.01)
+        server.close()
+        assert sent < 16 * MB, "the target could go on for ever"
+        return held
+
+    assert 0 < asyncio.run(main()) <= most
 
 
 def test_a_circuit_whose_targets_take_nothing_loses_its_heaviest_stream_and_no_other_circuits() -> None:

@@ -35,6 +35,8 @@ class SocketStream(asyncio.Protocol):
         self._stream_over = self._socket_over = False
         self._reason = EndReason.DONE
         self._told = False
+        self.reading = True
+        """Whether the TCP connection is read: not while too much waits for the stream."""
         self._early: list[bytes] = []
         self._early_bytes = 0
         self._early_fin = False
@@ -62,6 +64,7 @@ class SocketStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.bytes_in += len(data)
         if self.stream is not None and not self.stream.write(data) and self.transport is not None:
+            self.reading = False
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -130,10 +133,12 @@ class SocketStream(asyncio.Protocol):
 
     def hold(self) -> None:
         if self.transport is not None and not self._socket_over and not self.transport.is_closing():
+            self.reading = False
             self.transport.pause_reading()
 
     def writable(self) -> None:
         if self.transport is not None and not self._socket_over and not self.transport.is_closing():
+            self.reading = True
             self.transport.resume_reading()
 
     # ---- both ----------------------------------------------------------------------------------------------------

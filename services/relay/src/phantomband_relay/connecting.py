@@ -11,12 +11,19 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from enum import Enum, auto
 
 from phantomband.core.stream.messages import EndReason
 
 ATTEMPT_SECONDS = 0.25
 """Before the next address is tried beside those under way ("Connection Attempt Delay", RFC 8305, section 5)."""
+
+WINDOW_BYTES = 1024 * 1024
+"""Most that a target may send beyond what we have read: 10 MB/s at 100 ms."""
+
+UNSENT_BYTES = 128 * 1024
+"""Bytes for a target that the kernel takes before it has sent them; what is under way is not limited."""
 
 MAX_ATTEMPTS = 4
 """Addresses of one target that are tried."""
@@ -64,15 +71,27 @@ def in_order(addresses: Sequence[str]) -> list[str]:
 
 
 async def open_socket(address: str, port: int) -> socket.socket:
-    """A connected TCP socket. Raises: OSError."""
+    """A connected TCP socket, whose buffers in the kernel have an end: see `shrink`. Raises: OSError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, WINDOW_BYTES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         await asyncio.get_running_loop().sock_connect(sock, (address, port))
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def shrink(sock: socket.socket, size: int) -> None:
+    """From now on the kernel holds `size` bytes of what comes, and books twice that; it does not adjust it any more.
+
+    Left alone, it lets the buffer of a connection that is not read grow to the system's most, 6 MB and more, and counts
+    it for our control group: 700 connections of one client that reads nothing took 900 MB.
+    """
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
 async def race(

@@ -23,7 +23,7 @@ from phantomband.core.stream.stream import Stream, StreamHandler
 from phantomband.runtime.memory_budget import MemoryBudget
 from phantomband.runtime.splice import SocketStream
 
-from phantomband_relay.connecting import MAX_ATTEMPTS, Route, in_order, open_socket, race, reason_of, route_to
+from phantomband_relay.connecting import MAX_ATTEMPTS, Route, in_order, open_socket, race, reason_of, route_to, shrink
 from phantomband_relay.names import Asker, Names
 
 ANSWER_TTL = 60
@@ -35,6 +35,15 @@ BEGINS_BURST = 1000.0
 
 CONNECTION_BYTES = 64 * 1024
 """What a connection is counted as beside its bytes: the objects of its stream, and what the kernel's buffers hold."""
+
+PAUSED_BYTES = 512 * 1024
+"""... and while it is not read because too much waits: its target sends on until the kernel's buffer is full."""
+
+HELD_RECEIVE_BYTES = 64 * 1024
+"""What the kernel keeps for a connection whose circuit has too much waiting in all its streams; it books twice that."""
+
+READ_RECEIVE_BYTES = 4 * 1024 * 1024
+"""... and when it is read again; the system's own limit is often less."""
 
 TARGET_BYTES = 32 * 1024 * 1024
 """Bytes of one circuit that its targets have not taken; over it the stream with most of them ends with RESOURCE."""
@@ -252,6 +261,8 @@ class ExitStream(SocketStream):
         super().__init__(on_gone)
         self.circuit = circuit
         self.stream = stream
+        self._shrunk = False
+        """Whether the kernel keeps little for it."""
         self.weight = 0
         """Bytes that the circuit counts for it."""
         self.unsent = 0
@@ -269,9 +280,30 @@ class ExitStream(SocketStream):
         super().resume_writing()
         self.circuit.weigh(self)
 
+    def hold(self) -> None:
+        super().hold()
+        self._buffer(HELD_RECEIVE_BYTES)
+        self._shrunk = True
+        self.circuit.weigh(self)
+
     def writable(self) -> None:
         super().writable()
+        if self._shrunk:
+            self._shrunk = False
+            self._buffer(READ_RECEIVE_BYTES)
         self.circuit.weigh(self)
+
+    def _buffer(self, size: int) -> None:
+        sock = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if sock is not None:
+            shrink(sock, size)
+
+    @property
+    def held_bytes(self) -> int:
+        """What is counted for it: itself, what waits for its stream and its target, and in the kernel."""
+        waiting = self.stream.outbox_bytes if self.stream is not None else 0
+        kernel = 0 if self.reading else HELD_RECEIVE_BYTES if self._shrunk else PAUSED_BYTES
+        return CONNECTION_BYTES + self.unsent_bytes + waiting + kernel
 
 
 class CircuitExit:
@@ -325,8 +357,7 @@ class CircuitExit:
     def _weigh(self, handler: ExitStream) -> None:
         if handler not in self._handlers:
             return
-        unsent = handler.unsent_bytes
-        weight = CONNECTION_BYTES + unsent + (handler.stream.outbox_bytes if handler.stream is not None else 0)
+        unsent, weight = handler.unsent_bytes, handler.held_bytes
         change = weight - handler.weight
         self._unsent += unsent - handler.unsent
         handler.weight, handler.unsent = weight, unsent

@@ -20,6 +20,10 @@ READ_BUFFER_BYTES = 256 * 1024
 LOW_WATER = WRITE_HIGH_WATER // 4
 """A connection that was congested calls `writable` once no more than this waits."""
 
+UNSENT_BYTES = WRITE_HIGH_WATER
+"""Bytes that the kernel takes before it has sent them; what is under way is not limited. Left alone it takes up to
+4 MiB for a peer that does not read, which no budget of ours sees."""
+
 CLOSE_TIMEOUT = 10.0
 """Seconds that a peer has to take what was queued at a close; then the rest is lost."""
 
@@ -51,6 +55,9 @@ class StreamConnection(asyncio.BufferedProtocol, Connection):
         self._transport = cast(asyncio.Transport, transport)
         # One mark for both: then a transport that is not paused has no more than LOW_WATER waiting.
         self._transport.set_write_buffer_limits(high=LOW_WATER, low=LOW_WATER)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._receiver: Receiver = self._accept(self)
         if not self._reading:
             self._loop.call_soon(self._stay_paused)
