@@ -29,6 +29,9 @@ MEMORY_TOLERANCE_MIB = 12.0
 """Pages that an allocator keeps after a peak, some 3 MiB a link's buffers; a leak of each fetch or fault passes it."""
 FEWEST_POINTS = 4
 
+ANSWER_SECONDS, ASKED_AGAIN = 10.0, 2
+"""All services are asked at once, on a busy machine: who is silent is asked again before it counts as such."""
+
 
 @dataclass
 class Life:
@@ -110,7 +113,10 @@ class Growth:
     def counts(self) -> dict[str, dict[str, float]]:
         """What each service says that it holds now. One that does not answer is missing."""
         sockets = {name: self._socket(name) for name in self.network.processes}
-        answers: Mapping[str, ServiceStatus | None] = ask_services(sockets, 5.0)
+        answers: dict[str, ServiceStatus | None] = ask_services(sockets, ANSWER_SECONDS)
+        for _ in range(ASKED_AGAIN):
+            silent = {name: path for name, path in sockets.items() if answers[name] is None}
+            answers |= ask_services(silent, ANSWER_SECONDS)
         found = {name: dict(answer.values) for name, answer in answers.items() if answer is not None}
         for name, values in found.items():
             process = self.network.processes[name]
