@@ -5,10 +5,11 @@ the time two clients fetch, and every byte is checked.
     round     faults beside the load    again and again: then all faults end, and new fetches are timed until they work;
               quiet                     then the load rests, and files, memory and counts are looked at
 
-Writes bench/results/chaos.json; prints a table and, last, one JSON line: `wrong`, `hung`, `fetches`, `failed`,
-`faults`, `recovery_s` (worst), `leaked_files`, `leaked_mb`, `bugs`, `tracebacks`. `--quick` ends in about three
-minutes, otherwise faults and quiet go on for half an hour. Needs root for namespaces and disks; without, those faults
-are left out. All that it makes is on addresses, disks and clocks of its own, and is taken away when it ends.
+Writes bench/results/chaos.json (a quick run only if there is none); prints a table and, last, one JSON line: `wrong`,
+`hung`, `fetches`, `failed`, `faults`, `recovery_s` (worst), `leaked_files`, `leaked_mb`, `bugs`, `tracebacks`.
+`--quick` ends in about three minutes, otherwise faults and quiet go on for half an hour. Needs root for namespaces and
+disks; without, those faults are left out. All that it makes is on addresses, disks and clocks of its own, and is taken
+away when it ends.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ async def chaos(network: LimitedNetwork, around: Around, load: Load, plan: Plan,
         "recovery_s": max(max(one.values()) for one in recovered),
         "leaked_files": sum(files.values()), "leaked_mb": round(sum(memory.values()), 1),
         "bugs": max(growth.bugs, len(logs.bugs)), "tracebacks": len(logs.tracebacks),
-        "not_back": not_back(network, before, after) if plan.end >= CIRCUIT_SECONDS else None,
+        # Circuits of the last round are still there when a quick run ends: it only sees who does not answer.
+        "not_back": not_back(network, before, after if plan.end >= CIRCUIT_SECONDS else {name: {} for name in after}),
         "restarts": network.restarts,
         "bytes": seen.bytes + probes.bytes, "control": {"fetches": calm[0], "failed": calm[1]},
         "probes": {"fetches": probes.fetches, "failed": probes.failed, "why": probes.why},
@@ -226,9 +228,10 @@ def main() -> None:
     result = asyncio.run(main_async(QUICK if given.quick else FULL, given.seed, given.keep))
     minutes = round((time.monotonic() - begun) / 60, 1)
     head = {"date": date.today().isoformat(), "quick": given.quick, "seed": given.seed, "minutes": minutes}
-    RESULTS.write_text(json.dumps({**head, **result}, indent=1) + "\n")
+    if not given.quick or not RESULTS.exists():  # three minutes do not replace the figures of half an hour
+        RESULTS.write_text(json.dumps({**head, **result}, indent=1) + "\n")
     for what in ("what_wrong", "what_hung", "not_back"):
-        for line in (result[what] or ())[:10]:
+        for line in result[what][:10]:
             print(f"{what.removeprefix('what_')}: {line}")
     for line, count in result["log_lines"]:
         print(f"log: {count} x {line}")
