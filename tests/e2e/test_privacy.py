@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dns_server import dns_server
 from e2e_lonely_host import splice
 from e2e_net import Network, need, run, succeed
 from e2e_net import network as start
@@ -125,11 +126,15 @@ def test_the_clients_host_asks_no_resolver(tmp_path_factory: pytest.TempPathFact
     Every DNS query there is counted. The names are known to the exits alone.
     """
     need("curl", "curl")
-    hosts = tmp_path_factory.mktemp("hosts") / "hosts"
-    hosts.write_text(f"127.0.0.1 localhost\n{ADDRESS} {ONLY_AT_THE_EXIT}\n127.66.0.1 {FORBIDDEN_AT_THE_EXIT}\n")
-    exits = [*_unshare("--mount"), "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh"]
+    resolv = tmp_path_factory.mktemp("resolv") / "resolv.conf"
+    mount = f'mount --bind {resolv} "$(readlink -f /etc/resolv.conf)" && exec "$@"'
+    exits = [*_unshare("--mount"), "sh", "-c", mount, "sh"]
     changes = {"exits": {"relay": {"exit_policy": ["reject 127.66.0.0/16:*", "accept *:*"]}}}
-    with serve(ADDRESS) as web, start("--nodes", "6", wrapper=exits, changes=changes) as network:
+    with ExitStack() as stack:
+        names = {ONLY_AT_THE_EXIT: ADDRESS, FORBIDDEN_AT_THE_EXIT: "127.66.0.1"}
+        resolv.write_text(f"nameserver {stack.enter_context(dns_server(names))}\n")
+        web = stack.enter_context(serve(ADDRESS))
+        network = stack.enter_context(start("--nodes", "6", wrapper=exits, changes=changes))
         wants = {
             "urls": [f"http://{ONLY_AT_THE_EXIT}:{web.port}/bytes/{size}" for size in (100, 300_000)],
             "failing": [
