@@ -2,9 +2,9 @@
 
 For each attack: honest users alone, then beside it, and what every service takes of its limit. Writes
 bench/results/attacks.json; prints a table and, last, one JSON line: `honest_failures`, `honest_ttfb_ratio_worst`
-(median time to the first byte beside an attack, divided by that without), `rss_peak_over_limit` (worst service, 1.0 =
-at its limit), `services_restarted`. `--quick` ends in about two minutes; otherwise each attack lasts a minute, and five
-minutes after the last one memory is compared with that of before.
+(median time to the first byte beside an attack, divided by that right before it), `rss_peak_over_limit` (worst
+service, 1.0 = at its limit), `services_restarted`. `--quick` ends in about two minutes; otherwise each attack lasts a
+minute, and five minutes after the last one memory is compared with that of before.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ from phantomband_cli.control import ClientControl, NoAnswer  # noqa: E402
 from phantomband_cli.testnet.options import Options  # noqa: E402
 
 RESULTS = HERE.parent / "results" / "attacks.json"
-DNS = "127.53.0.99"
 UP_SECONDS = 90.0
-CALM_SECONDS = {True: 2.0, False: 10.0}
+CALM_SECONDS = {True: 1.0, False: 10.0}
 """Between two attacks."""
 
 AFTER_SECONDS = 300.0
@@ -109,21 +108,25 @@ async def attacked(
 async def measure(network: LimitedNetwork, names: list[str], host: str, port: int, quick: bool) -> dict[str, Any]:
     socks = network.prepared.socks_port
     await wait_up(network, host, port)
-    await users(socks, host, port, "warm", 3, None)
-    calm = await users(socks, host, port, "calm", 8 if quick else 60, newcomers(network, guard_of(network)))
+    await users(socks, host, port, "warm", 3 if quick else 60, None)
     before = network.used()
-    print(f"{'':<24}{'pages':>6}{'failed':>7}{'p50 ms':>8}{'ratio':>7}{'peak/limit':>12}  service", flush=True)
-    print(f"{'no attack':<24}{len(calm.seconds):>6}{len(calm.failures):>7}{calm.p50 * 1000:>8.0f}", flush=True)
+    print(
+        f"{'':<24}{'pages':>6}{'failed':>7}{'p50 ms':>8}{'before':>8}{'ratio':>7}{'peak/limit':>12}  service",
+        flush=True,
+    )
     rows: dict[str, Any] = {}
-    failures = list(calm.failures)
+    failures: list[str] = []
     for name in names:
-        seen, row = await attacked(network, name, host, port, 8 if quick else 60)
-        row["ratio"] = round(seen.p50 / calm.p50, 2)
+        # Right before each: circuits that idle add up while the users go on, with or without an attack.
+        calm = await users(socks, host, port, f"calm-{name}", 4 if quick else 30, newcomers(network, guard_of(network)))
+        seen, row = await attacked(network, name, host, port, 7 if quick else 60)
+        row |= {"calm_p50_s": round(calm.p50, 4), "ratio": round(seen.p50 / calm.p50, 2)}
         rows[name] = row
+        failures += [f"before {name}: {why}" for why in calm.failures]
         failures += [f"{name}: {why}" for why in seen.failures]
         print(
-            f"{name:<24}{row['pages']:>6}{row['failures']:>7}{row['p50_s'] * 1000:>8.0f}{row['ratio']:>7.2f}"
-            f"{row['peak']:>12.2f}  {row['worst']}{' RESTARTED' if row['restarted'] else ''}",
+            f"{name:<24}{row['pages']:>6}{row['failures']:>7}{row['p50_s'] * 1000:>8.0f}{calm.p50 * 1000:>8.0f}"
+            f"{row['ratio']:>7.2f}{row['peak']:>12.2f}  {row['worst']}{' RESTARTED' if row['restarted'] else ''}",
             flush=True,
         )
         await asyncio.sleep(CALM_SECONDS[quick])
@@ -139,7 +142,7 @@ async def measure(network: LimitedNetwork, names: list[str], host: str, port: in
         after = network.used()
         grown = {n: round(after[n] / before[n], 2) for n in before if after[n] > before[n] * BACK_SHARE}
         result["not_back_after_5_min"] = grown
-    return {**result, "failures": failures[:50], "attacks": rows, "calm_p50_s": round(calm.p50, 4)}
+    return {**result, "failures": failures[:50], "attacks": rows}
 
 
 async def main_async(quick: bool, names: list[str]) -> dict[str, Any]:
@@ -149,9 +152,9 @@ async def main_async(quick: bool, names: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="pb-attacks-", dir="/tmp") as root:
         resolver, host = None, "localhost"
         if may_unshare():
-            await loop.create_datagram_endpoint(Names, local_addr=(DNS, 53))
+            dns, _ = await loop.create_datagram_endpoint(Names, local_addr=("127.0.0.1", 0))
             resolver, host = Path(root, "resolv.conf"), "page.fast.test"
-            resolver.write_text(f"nameserver {DNS}\n")
+            resolver.write_text(f"nameserver 127.0.0.1:{dns.get_extra_info('sockname')[1]}\n")
         else:
             names = [n for n in names if n != "silent-names"]
             print("not root: relays cannot have a DNS server of the test's own, so silent-names is left out")
